@@ -1,0 +1,230 @@
+"""What the user gets: events, the neutral vocabulary of token streams, and the reply they add up to.
+
+No I/O, no clock, no framing: an event does not know how it was sent.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Generic, Literal, Self, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic_core import from_json
+from typing_extensions import TypeVar
+
+__all__ = [
+    "Done",
+    "Event",
+    "EventT",
+    "ReasoningDelta",
+    "Reply",
+    "TextDelta",
+    "TokenEvent",
+    "ToolCall",
+    "ToolCallDelta",
+    "ToolCallStart",
+    "UnknownEvent",
+    "Usage",
+]
+
+
+class Event(BaseModel):
+    """One typed piece of a stream; immutable, JSON-serialisable, and equal after a round trip.
+
+    Give each member of a union its own `type: Literal["..."] = "..."`: the stream decides by it.
+    Fields that the wire has and the class has not are ignored.
+    """
+
+    # Infinity and NaN are not JSON, bytes are not text: either would break the round trip.
+    model_config = ConfigDict(
+        frozen=True, allow_inf_nan=False, ser_json_bytes="base64", val_json_bytes="base64"
+    )
+
+    def as_token(self) -> str:
+        """The text that this event adds to the reply: its field `text` if it has one, else ""."""
+        text = getattr(self, "text", "")
+        return text if isinstance(text, str) else ""
+
+
+class UnknownEvent(Event):
+    """An event of a type that the session's union does not know.
+
+    Delivered if the union includes this class; otherwise skipped and counted in `Stream.stats`.
+    """
+
+    type: str
+    """The type that the server named."""
+    data: str
+    """The event's payload as it came; not parsed."""
+
+
+class _Neutral(Event):
+    """Base of the vocabulary: what the APIs of language models have in common."""
+
+    choice: int = 0
+    """Which of several answers to the same prompt, counted from 0."""
+
+    @property
+    def wire(self) -> Any:
+        """The object of the API that this event was made from; None if it was made without one.
+
+        It is there to reach what the vocabulary leaves out: no field, not serialised, not compared.
+        """
+        return self.__dict__.get("_wire")
+
+    def of(self, wire: object) -> Self:
+        """This event, with the wire object it was made from."""
+        self.__dict__["_wire"] = wire  # beside the fields, where pydantic keeps cached properties
+        return self
+
+
+class TextDelta(_Neutral):
+    """A piece of the answer's text."""
+
+    type: Literal["text"] = "text"
+    text: str
+
+    def as_token(self) -> str:
+        """The text, if it belongs to the first choice."""
+        return "" if self.choice else self.text
+
+
+class ReasoningDelta(_Neutral):
+    """A piece of the model's reasoning; no part of the answer."""
+
+    type: Literal["reasoning"] = "reasoning"
+    text: str
+
+    def as_token(self) -> str:
+        """Nothing: reasoning is no part of the answer."""
+        return ""
+
+
+class ToolCallStart(_Neutral):
+    """The model begins to call a tool; the arguments follow in pieces."""
+
+    type: Literal["tool_call_start"] = "tool_call_start"
+    id: str
+    name: str
+
+
+class ToolCallDelta(_Neutral):
+    """A fragment of a tool call's arguments: JSON text that is not complete by itself."""
+
+    type: Literal["tool_call_delta"] = "tool_call_delta"
+    id: str
+    arguments: str
+
+
+class ToolCall(_Neutral):
+    """A tool call with all its arguments."""
+
+    type: Literal["tool_call"] = "tool_call"
+    id: str
+    name: str
+    arguments: dict[str, JsonValue] | None
+    """The arguments, strictly parsed; None if they are not a JSON object: never run it then."""
+    raw_arguments: str
+    """The arguments as the model wrote them; "" where it wrote none."""
+
+    @classmethod
+    def parse(cls, *, id: str, name: str, raw_arguments: str, choice: int = 0) -> Self:  # noqa: A002
+        """A tool call from its assembled arguments; no arguments at all are an empty object."""
+        try:
+            arguments = from_json(raw_arguments or "{}", allow_inf_nan=False)
+        except ValueError:
+            arguments = None
+        return cls(
+            id=id,
+            name=name,
+            arguments=arguments if isinstance(arguments, dict) else None,
+            raw_arguments=raw_arguments,
+            choice=choice,
+        )
+
+
+class Usage(_Neutral):
+    """The tokens spent so far; each report replaces the one before it."""
+
+    type: Literal["usage"] = "usage"
+    input_tokens: int | None = None
+    """Tokens of the prompt; None if the API did not say."""
+    output_tokens: int | None = None
+    """Tokens of the answer; None if the API did not say."""
+
+
+class Done(_Neutral):
+    """The answer is complete."""
+
+    type: Literal["done"] = "done"
+    finish_reason: str = "stop"
+    """Why it ended, as the API names it: "stop", "length", "tool_calls", ..."""
+
+
+TokenEvent: TypeAlias = (
+    TextDelta | ReasoningDelta | ToolCallStart | ToolCallDelta | ToolCall | Usage | Done
+)
+"""The neutral vocabulary, the event type of a session that declares none of its own."""
+
+EventT = TypeVar("EventT", default=TokenEvent)
+"""What a stream yields."""
+
+
+class Reply(Generic[EventT]):
+    """What has arrived of a stream: all of it, or what came before it ended early.
+
+    Adding an event costs the same however many came before; `text` is joined when asked for.
+
+    Attributes:
+        events: The events in order; empty in a session with `keep_reply = False`.
+        complete: True once the stream has proved itself complete.
+    """
+
+    __slots__ = ("_folded", "_tokens", "complete", "events")
+
+    def __init__(self) -> None:
+        self.events: list[EventT] = []
+        self.complete = False
+        self._tokens: list[str] = []
+        self._folded = 0
+
+    def __repr__(self) -> str:
+        state = "complete" if self.complete else "partial"
+        return f"<Reply {state}: {len(self.events)} events, text={self.text!r}>"
+
+    @property
+    def text(self) -> str:
+        """The tokens of all events, joined: see `Event.as_token`."""
+        new = self.events[self._folded :]
+        self._folded += len(new)
+        tokens = (event.as_token() for event in new if isinstance(event, Event))
+        self._tokens.extend(token for token in tokens if token)
+        if len(self._tokens) > 1:
+            self._tokens = ["".join(self._tokens)]
+        return self._tokens[0] if self._tokens else ""
+
+    @property
+    def reasoning(self) -> str:
+        """The text of the first choice's reasoning, joined; "" if there was none."""
+        return "".join(part.text for part in self._all(ReasoningDelta) if not part.choice)
+
+    @property
+    def tool_calls(self) -> list[ToolCall]:
+        """The finished tool calls, in order."""
+        return list(self._all(ToolCall))
+
+    @property
+    def usage(self) -> Usage | None:
+        """The last report of the tokens spent; None if none came."""
+        return next(self._all(Usage, newest_first=True), None)
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the first choice ended; None if it did not say."""
+        ends = self._all(Done, newest_first=True)
+        return next((end.finish_reason for end in ends if not end.choice), None)
+
+    def _all(self, kind: type["_KindT"], *, newest_first: bool = False) -> Iterator["_KindT"]:
+        events = reversed(self.events) if newest_first else self.events
+        return (event for event in events if isinstance(event, kind))
+
+
+_KindT = TypeVar("_KindT", bound=Event)

@@ -1,0 +1,13 @@
+"""Framing: bytes in, frames out. No I/O, no async, no clock, and no look inside a frame."""
+
+from ._decoder import DEFAULT_MAX_EVENT_BYTES, Decoder
+from ._json_lines import JSONLinesDecoder
+from ._sse import ServerSentEvent, SSEDecoder
+
+__all__ = [
+    "DEFAULT_MAX_EVENT_BYTES",
+    "Decoder",
+    "JSONLinesDecoder",
+    "SSEDecoder",
+    "ServerSentEvent",
+]

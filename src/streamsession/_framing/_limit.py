@@ -1,0 +1,39 @@
+"""The bound on the size of an event, and how a decoder fails on it. Knows no format."""
+
+from typing import TypeVar
+
+from .._errors import EventTooLarge
+
+FrameT = TypeVar("FrameT")
+
+
+class EventLimit:
+    """Lets the frames before an event that is too large come out before the error does.
+
+    Attributes:
+        max_bytes: The largest event allowed, inclusive.
+        exceeded: True once an event is known to be larger. The decoder sets it and then cuts no
+            more.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.exceeded = False
+        self._handed_over = 0
+
+    def hand_over(self, frames: list[FrameT]) -> list[FrameT]:
+        """The same frames, counted.
+
+        Raises:
+            EventTooLarge: The limit is exceeded and there are no frames to come before the error.
+        """
+        if self.exceeded and not frames:
+            # Made anew each time: one kept on self would hold its traceback and so, in a cycle, us.
+            raise EventTooLarge(
+                f"Expected events of at most {self.max_bytes} bytes, but event {self._handed_over},"
+                " counted from 0, is larger; raise max_event_bytes if it is meant to be",
+                limit=self.max_bytes,
+                index=self._handed_over,
+            )
+        self._handed_over += len(frames)
+        return frames

@@ -1,0 +1,42 @@
+"""Lines, cut out of bytes at LF. What is in a line, and how long it may be, is not known here."""
+
+from typing import Final
+
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+class LineCutter:
+    """Cuts chunks into lines, in time linear in their bytes; drops one BOM at the very start.
+
+    Attributes:
+        partial: The line that has not ended yet. It grows with every chunk that has no LF, so its
+            length is to be checked after each.
+    """
+
+    def __init__(self) -> None:
+        self.partial = bytearray()
+        self._at_start = True
+
+    @property
+    def between_lines(self) -> bool:
+        """True if the next byte begins a line and no BOM."""
+        return not (self.partial or self._at_start)
+
+    def cut(self, data: bytes) -> list[bytes]:
+        """The lines that `data` ends, without their LF."""
+        if self._at_start:
+            data = self._without_bom(data)
+        lines = data.split(b"\n")
+        if self.partial and len(lines) > 1:
+            lines[0] = b"".join((self.partial, lines[0]))
+            self.partial.clear()
+        self.partial += lines.pop()
+        return lines
+
+    def _without_bom(self, data: bytes) -> bytes:
+        start = bytes(self.partial) + data
+        if len(start) < len(_BOM) and _BOM.startswith(start):
+            return data  # it joins `partial`, which is looked at again when more has come
+        self._at_start = False
+        self.partial.clear()
+        return start.removeprefix(_BOM)

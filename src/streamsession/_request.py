@@ -1,0 +1,124 @@
+"""What is asked of the server, checked before anything is sent. No I/O."""
+
+import re
+from collections.abc import AsyncIterable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from pydantic_core import PydanticSerializationError, to_json
+
+from ._errors import InvalidRequest
+
+__all__ = ["Request", "check_base_url", "check_headers", "encode_json", "join_url"]
+
+# https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2 and #section-5.5
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FORBIDDEN_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_FORBIDDEN_IN_PATH = re.compile(r"[\x00-\x20\x7f\\#]")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request, relative to a session's `base_url`; `dataclasses.replace` makes the next one.
+
+    Attributes:
+        method: The HTTP method.
+        path: What is appended to `base_url`; may carry a query, never another host.
+        params: Query parameters; encoded, and added to those of the path.
+        headers: Headers of this request; they replace the session's of the same name.
+        content: The body; None sends none. An async iterable can be sent only once.
+
+    Raises:
+        InvalidRequest: One of them is not allowed; the message names it, and never its value.
+    """
+
+    method: str
+    path: str
+    _: KW_ONLY
+    params: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    content: bytes | AsyncIterable[bytes] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what would change the request that the caller meant."""
+        if not _TOKEN.fullmatch(self.method):
+            raise InvalidRequest(f"expected an HTTP method such as 'POST', got {self.method!r}")
+        _check_path(self.path)
+        object.__setattr__(self, "headers", check_headers(self.headers))
+
+    @property
+    def replayable(self) -> bool:
+        """Whether the body can be sent a second time."""
+        return self.content is None or isinstance(self.content, bytes)
+
+
+def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers with names in lower case, if they can be sent.
+
+    Raises:
+        InvalidRequest: A name or value is not allowed; the message never holds the value.
+    """
+    for name, value in headers.items():
+        if not _TOKEN.fullmatch(name):
+            raise InvalidRequest(f"{name!r} is not the name of a header")
+        if not value.isascii() or _FORBIDDEN_IN_VALUE.search(value):
+            raise InvalidRequest(
+                f"the value of header {name!r} must be ASCII text without line breaks"
+            )
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def encode_json(value: Any) -> bytes:
+    """A JSON body from anything JSON-able; Pydantic models go by their aliases.
+
+    Raises:
+        InvalidRequest: Some part of it has no JSON form.
+    """
+    try:
+        return to_json(value, by_alias=True)
+    except PydanticSerializationError as exc:
+        raise InvalidRequest(f"json= cannot be sent: {exc}") from exc
+
+
+def check_base_url(url: str) -> str:
+    """The URL without a final slash, if requests may be made relative to it.
+
+    Raises:
+        InvalidRequest: It is not an absolute http or https URL, or it holds credentials or a query.
+    """
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        usable = False
+    if not usable or _FORBIDDEN_IN_PATH.search(url):
+        raise InvalidRequest(
+            "base_url must be an absolute URL such as 'https://api.example.com/v1'"
+            + ("; set it on the class or pass base_url=" if not url else "")
+        )
+    if "@" in parts.netloc:
+        raise InvalidRequest("base_url must not hold credentials: pass them as api_key= or auth=")
+    if parts.query:
+        raise InvalidRequest("base_url must not hold a query: pass params= with each request")
+    return url.rstrip("/")
+
+
+def join_url(base_url: str, path: str) -> str:
+    """The path appended to the base URL, with one slash between them."""
+    return f"{base_url}/{path.removeprefix('/')}" if path else base_url
+
+
+def _check_path(path: str) -> None:
+    if _FORBIDDEN_IN_PATH.search(path):
+        raise InvalidRequest(
+            "path must not hold spaces, line breaks, backslashes or '#': quote what users type "
+            "with urllib.parse.quote(text, safe='')"
+        )
+    route = path.partition("?")[0]
+    if route.startswith("//") or ":" in route.partition("/")[0]:
+        raise InvalidRequest(
+            "path must be relative to base_url: for another host, open another session"
+        )
+    if any(unquote(segment) in (".", "..") for segment in route.split("/")):
+        raise InvalidRequest("path must not hold '.' or '..' segments: they would leave base_url")

@@ -1,0 +1,116 @@
+"""When to try again, and how long to wait. Arithmetic only: no I/O, nothing sleeps here."""
+
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from math import isfinite
+
+from ._errors import (
+    ConnectFailed,
+    RemoteError,
+    StatusError,
+    StreamError,
+    StreamInterrupted,
+    StreamTruncated,
+    TimedOut,
+)
+
+__all__ = ["RetryPolicy", "retry_after"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryPolicy:
+    """Which failures are tried again, how often, and after how long.
+
+    The wait before attempt n + 1 is `random() * min(max_delay, base_delay * 2 ** (n - 1))` seconds:
+    exponential with full jitter, so that clients cut off together do not come back together
+    (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+    A wait that the server asked for takes its place.
+
+    Attributes:
+        attempts: How many requests are sent at most, the first one counted; 1 never tries again.
+            A resumed stream starts counting anew whenever it has made progress.
+        base_delay: The longest first wait, in seconds.
+        max_delay: The longest wait of our own choosing, in seconds.
+        max_retry_after: The longest wait that a server may ask for, in seconds; above it the
+            request fails at once, and the error says how long the server asked for.
+        statuses: The HTTP statuses tried again, besides all 5xx.
+        random: Where the jitter comes from: returns a number in [0, 1).
+        clock: Seconds since the epoch, to read a `Retry-After` that is a date.
+        sleep: Awaited with the seconds to wait; None sleeps on the running event loop.
+    """
+
+    attempts: int = 3
+    base_delay: float = 0.5
+    max_delay: float = 8.0
+    max_retry_after: float = 60.0
+    statuses: frozenset[int] = frozenset({408, 409, 429})
+    random: Callable[[], float] = random.random
+    clock: Callable[[], float] = time.time
+    sleep: Callable[[float], Awaitable[None]] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a policy that cannot even try once."""
+        if self.attempts < 1:
+            raise ValueError(
+                f"RetryPolicy.attempts counts the first try: 1 or more, got {self.attempts}"
+            )
+
+    def is_transient(self, error: StreamError) -> bool:
+        """Whether the same request may succeed later."""
+        match error:
+            case StatusError():
+                return error.status in self.statuses or error.status >= 500  # noqa: PLR2004
+            case RemoteError():
+                return error.retryable
+            case TimedOut():
+                return error.clock == "connect"  # the other clocks are the caller's patience
+            case _:
+                return isinstance(error, ConnectFailed | StreamInterrupted | StreamTruncated)
+
+    def delay(self, attempt: int, asked: float | None = None) -> float | None:
+        """Seconds to wait after the failure of an attempt; None to give up.
+
+        Args:
+            attempt: The number of the attempt that failed, counted from 1.
+            asked: Seconds that the server asked to wait; None if it did not.
+        """
+        if attempt >= self.attempts:
+            return None
+        if asked is not None:
+            return asked if asked <= self.max_retry_after else None
+        doublings = min(attempt - 1, 62)  # past any max_delay, short of a float's range
+        return self.random() * min(self.max_delay, self.base_delay * 2**doublings)
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds that a response asks to wait, 0 or more; None if it does not say, or not legibly.
+
+    Reads `retry-after-ms`, then `Retry-After` as seconds or as a date
+    (https://www.rfc-editor.org/rfc/rfc9110#field.retry-after).
+
+    Args:
+        headers: The response's, with lower-case lookup.
+        now: Seconds since the epoch, to measure a date from.
+    """
+    seconds = _number(headers.get("retry-after-ms", ""))
+    if seconds is not None:
+        return seconds / 1000
+    value = headers.get("retry-after", "")
+    seconds = _number(value)
+    if seconds is not None:
+        return seconds
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return max(0.0, number) if isfinite(number) else None

@@ -1,0 +1,474 @@
+"""The session: an SDK's client class, guarding a connection pool and opening streams on it."""
+
+import logging
+import os
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import replace
+from functools import lru_cache, partial
+from types import EllipsisType, TracebackType
+from typing import (
+    Any,
+    ClassVar,
+    Final,
+    Generic,
+    Literal,
+    Self,
+    TypedDict,
+    Unpack,
+    get_args,
+    get_origin,
+    overload,
+)
+
+from pydantic import SecretStr, TypeAdapter
+from typing_extensions import TypeVar, get_original_bases
+
+from ._auth import BearerAuth, HeaderAuth
+from ._errors import InvalidRequest, RemoteError, SessionClosed, SessionStateError, TimedOut
+from ._events import Done, EventT, Reply, TokenEvent, UnknownEvent
+from ._exchange import Exchange, Plan
+from ._framing import DEFAULT_MAX_EVENT_BYTES, Decoder, SSEDecoder
+from ._framing._json_body import JSONBodyDecoder
+from ._http import Auth, HTTPClient, Limits, Pool, Transport
+from ._request import Request, check_base_url, check_headers, encode_json
+from ._retry import RetryPolicy
+from ._runtime import close_within
+from ._stream import Stream
+from ._timeouts import Timeouts
+from ._validate import EventReader, read_events, reported_error
+from ._version import __version__
+
+__all__ = ["AsyncSession"]
+
+T = TypeVar("T")
+
+log = logging.getLogger("streamsession")
+
+
+class StreamOptions(TypedDict, total=False):
+    """The options of one request; `AsyncSession.open_stream` explains each."""
+
+    json: Any
+    content: str | bytes | AsyncIterable[bytes] | None
+    params: Mapping[str, Any] | None
+    headers: Mapping[str, str] | None
+    framing: type[Decoder[Any]] | None
+    final_events: tuple[type[Any], ...] | EllipsisType | None
+    timeout: Timeouts | None
+    retry: RetryPolicy | None
+
+
+class AsyncSession(Generic[EventT]):
+    """A guarded connection pool that streams typed events; subclass it for an API.
+
+    `class Acme(AsyncSession[Token | Done])` says once what a stream yields; class attributes say
+    how the API behaves, and a method over `open_stream` gives each endpoint its signature::
+
+        async with Acme(api_key="...") as session:
+            async for event in session.stream("Hello"):
+                ...
+
+    Every class attribute here that has a constructor parameter of the same name is its default.
+    Leaving the block, however that happens, ends every stream still open, awaits `disconnect`, and
+    closes the pool. A session is entered once; it may be shared by the tasks within.
+    """
+
+    base_url: str = ""
+    """What the paths of requests are appended to."""
+    headers: Mapping[str, str] = {}
+    """Sent with every request."""
+    api_key_header: ClassVar[str | None] = None
+    """The header that carries `api_key`; None sends `Authorization: Bearer`."""
+    session_id_header: ClassVar[str | None] = None
+    """The header that carries `id`; None keeps it to the logs."""
+    idempotency_header: ClassVar[str | None] = None
+    """The header that carries the same fresh key with every attempt of a request; None sends none."""
+    request_id_headers: ClassVar[tuple[str, ...]] = ("x-request-id", "request-id")
+    """Where the server names its id of a response; the first one present counts."""
+
+    framing: ClassVar[type[Decoder[Any]]] = SSEDecoder
+    """How the body is cut into frames; the class of a `Decoder`."""
+    content_types: ClassVar[tuple[str, ...]] = ()
+    """The media types accepted besides those of the framing."""
+    final_events: ClassVar[tuple[type[Any], ...] | None] = (Done,)
+    """The events that prove a stream complete; None if a clean end of the body is the only sign."""
+    final_marker: ClassVar[str | None] = None
+    """The payload that proves a stream complete, such as "[DONE]"; it is no event."""
+    resumable: ClassVar[bool] = False
+    """Whether a broken stream goes on after `Last-Event-ID`; see `resume_request`."""
+
+    timeout: Timeouts = Timeouts()
+    """How long to wait for the server."""
+    retry: RetryPolicy = RetryPolicy()
+    """What is tried again, how often and when."""
+    max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES
+    """The largest event, in bytes; a larger one is `EventTooLarge`."""
+    keep_reply: bool = True
+    """False for streams without an end: `Stream.reply` and errors then keep no events."""
+    close_timeout: float = 5.0
+    """The longest that each step of closing may take, in seconds."""
+
+    _event_type: ClassVar[Any] = TokenEvent
+    _reader: ClassVar[EventReader[Any] | None] = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Read the event type, and with it check that its members can be told apart."""
+        super().__init_subclass__(**kwargs)
+        event_type = _event_type_of(cls)
+        if event_type is None:
+            return
+        cls._event_type = event_type
+        if not isinstance(event_type, TypeVar):
+            cls._reader = EventReader(TypeAdapter(event_type))
+            if "final_events" not in cls.__dict__:
+                cls.final_events = ()  # those of the parent are of another type
+
+    def __init__(
+        self,
+        *,
+        base_url: str | None = None,
+        api_key: str | SecretStr | None = None,
+        auth: Auth | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: Timeouts | None = None,
+        retry: RetryPolicy | None = None,
+        limits: Limits | None = None,
+        transport: Transport | None = None,
+        http_client: HTTPClient | None = None,
+        max_event_bytes: int | None = None,
+        keep_reply: bool | None = None,
+    ) -> None:
+        """Nothing is opened yet: that is what entering does.
+
+        Args:
+            base_url: What the paths of requests are appended to.
+            api_key: A secret, sent as `api_key_header` says.
+            auth: Other credentials, instead of `api_key`: a `Credentials` or an `httpx.Auth`.
+            headers: Sent with every request, over those of the class.
+            timeout: How long to wait for the server.
+            retry: What is tried again, how often and when.
+            limits: The size of the pool; None is 1000 connections, 20 of them idle.
+            transport: Carries the requests of the session's own client; closed with it.
+            http_client: Used instead of a client of its own, with its own settings; never closed.
+            max_event_bytes: The largest event, in bytes.
+            keep_reply: Whether streams keep their events for `reply` and errors.
+
+        Raises:
+            InvalidRequest: The base URL or a header cannot be used.
+            ValueError: Two arguments exclude each other.
+        """
+        if api_key is not None and auth is not None:
+            raise ValueError("pass api_key= or auth=, not both")
+        if http_client is not None and (transport is not None or limits is not None):
+            raise ValueError("http_client= has a transport and limits of its own: pass only it")
+        self.id: Final = os.urandom(8).hex()
+        self.base_url = check_base_url(self.base_url if base_url is None else base_url)
+        self.headers = check_headers({**self.headers, **(headers or {})})
+        self.timeout = timeout or self.timeout
+        self.retry = retry or self.retry
+        self.max_event_bytes = max_event_bytes or self.max_event_bytes
+        self.keep_reply = self.keep_reply if keep_reply is None else keep_reply
+        if api_key is not None:
+            name = self.api_key_header
+            auth = BearerAuth(api_key) if name is None else HeaderAuth(name, api_key)
+        own = {"user-agent": f"streamsession/{__version__}"}
+        if self.session_id_header is not None:
+            own[self.session_id_header.lower()] = self.id
+        self._pool = Pool(
+            base_url=self.base_url,
+            headers={**own, **self.headers},
+            auth=auth,
+            limits=limits,
+            transport=transport,
+            client=http_client,
+            request_id_headers=self.request_id_headers,
+        )
+        self._state: Literal["new", "open", "closed"] = "new"
+        self._open_exchanges: set[Exchange[Any]] = set()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._state} id={self.id} base_url={self.base_url!r}>"
+
+    # What a subclass may redefine
+
+    async def connect(self) -> None:
+        """Awaited on entering, with the pool open: a handshake, a token exchange. Does nothing."""
+
+    async def disconnect(self) -> None:
+        """Awaited on leaving a session that was entered, before its pool closes. Does nothing."""
+
+    def stream(self, *args: Any, **kwargs: Any) -> Stream[EventT]:
+        """A stream of the API's main endpoint; here the same as `open_stream`.
+
+        A subclass gives it the signature of its API. It returns at once and sends nothing.
+        """
+        return self.open_stream(*args, **kwargs)
+
+    def decode(self, frames: AsyncIterator[Any]) -> AsyncIterator[EventT | UnknownEvent]:
+        """Make events of frames; here each frame is validated as one event.
+
+        For protocols that need more, write an async generator with local variables for its state.
+        Returning from it says that the stream is complete; running off the end of the frames says
+        that the server hung up. Frames are `ServerSentEvent`s, or the `bytes` of a JSON line.
+        """
+        return read_events(
+            frames,
+            reader=self._event_reader(),
+            remote_error=self.remote_error,
+            final_events=self.final_events or (),
+            final_marker=self.final_marker,
+        )
+
+    def remote_error(self, frame: Any) -> RemoteError | None:
+        """The failure that a frame reports; None if it reports none and is to be decoded.
+
+        Known here are an SSE event named `error` and an object with an `error` member.
+        """
+        return reported_error(frame)
+
+    def resume_request(
+        self, request: Request, reply: Reply[EventT], last_event_id: str
+    ) -> Request | None:
+        """The request that goes on where a stream broke; None if the API cannot.
+
+        Here: the same request with `Last-Event-ID`, if `resumable`
+        (https://html.spec.whatwg.org/multipage/server-sent-events.html#the-last-event-id-header).
+        An API with a cursor of its own returns `dataclasses.replace(request, params=...)`.
+
+        Args:
+            request: The first request of the stream.
+            reply: What was handed over before it broke.
+            last_event_id: The last one the server gave; "" if it gave none.
+        """
+        if not self.resumable or not last_event_id:
+            return None
+        return replace(request, headers={**request.headers, "last-event-id": last_event_id})
+
+    # What a subclass calls
+
+    @overload
+    def open_stream(
+        self, method: str, path: str, *, events: None = None, **options: Unpack[StreamOptions]
+    ) -> Stream[EventT]: ...
+
+    @overload
+    def open_stream(
+        self, method: str, path: str, *, events: TypeAdapter[T], **options: Unpack[StreamOptions]
+    ) -> Stream[T]: ...
+
+    def open_stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        content: str | bytes | AsyncIterable[bytes] | None = None,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        events: TypeAdapter[Any] | None = None,
+        framing: type[Decoder[Any]] | None = None,
+        final_events: tuple[type[Any], ...] | EllipsisType | None = ...,
+        timeout: Timeouts | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> Stream[Any]:
+        """A stream from one endpoint; returns at once, sends nothing before it is read.
+
+        Args:
+            method: The HTTP method.
+            path: Appended to `base_url`.
+            json: The body: anything JSON-able, Pydantic models included; None sends none.
+            content: The body as it is, instead of `json`. An async iterable is sent only once, so
+                that such a request is never tried again.
+            params: Query parameters.
+            headers: Sent with this request, over the session's.
+            events: The type of this endpoint's events, if not the session's; `decode` is not asked.
+            framing: How this body is cut into frames, if not as the session says.
+            final_events: What proves this stream complete, if not what the session says.
+            timeout: How long to wait for the server, if not as the session says.
+            retry: What is tried again, if not as the session says.
+
+        Raises:
+            InvalidRequest: The request cannot be sent as given.
+        """
+        reader = self._event_reader() if events is None else _reader_for(events)
+        finals = self.final_events if isinstance(final_events, EllipsisType) else final_events
+        if events is not None and isinstance(final_events, EllipsisType):
+            finals = ()
+        custom = events is None and type(self).decode is not AsyncSession.decode
+        framing = framing or self.framing
+        accepted = framing.content_types
+        sent = {"accept": ", ".join(accepted), "accept-encoding": "identity"}
+        if json is not None:
+            if content is not None:
+                raise InvalidRequest("pass json= or content=, not both")
+            sent["content-type"] = "application/json"
+            content = encode_json(json)
+        if self.idempotency_header is not None:
+            sent[self.idempotency_header.lower()] = os.urandom(16).hex()
+        return Stream(
+            Plan(
+                session_id=self.id,
+                pool=self._pool,
+                request=Request(
+                    method,
+                    path,
+                    params=params or {},
+                    headers=headers or {},
+                    content=content.encode() if isinstance(content, str) else content,
+                ),
+                headers=sent,
+                framing=framing,
+                content_types=(*accepted, *self.content_types),
+                decode=self.decode
+                if custom
+                else partial(
+                    read_events,
+                    reader=reader,
+                    remote_error=self.remote_error,
+                    final_events=finals or (),
+                    final_marker=self.final_marker,
+                ),
+                final_events=finals or (),
+                clean_end_completes=finals is None and self.final_marker is None,
+                how_to_end=_how_to_end(finals or (), self.final_marker, custom=custom),
+                keeps_unknown=reader.keeps_unknown,
+                keep_reply=self.keep_reply,
+                timeouts=timeout or self.timeout,
+                retry=retry or self.retry,
+                resume=self.resume_request,
+                max_event_bytes=self.max_event_bytes,
+                close_timeout=self.close_timeout,
+                on_start=self._on_start,
+                on_end=self._open_exchanges.discard,
+            )
+        )
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        result: TypeAdapter[T] | type[T],
+        **options: Unpack[StreamOptions],
+    ) -> T:
+        """The answer of an endpoint that does not stream, validated as `result`.
+
+        It has the clocks, retries, limits and errors of a stream whose only event is the body. A
+        body that is empty, as of 204, is taken for `null`.
+
+        Args:
+            method: The HTTP method.
+            path: Appended to `base_url`.
+            result: The type of the answer: a class, or a `TypeAdapter` for any other type.
+            options: As for `open_stream`.
+
+        Raises:
+            StreamError: It failed; the children of it say how.
+        """
+        adapter = result if isinstance(result, TypeAdapter) else _adapter_for(result)
+        options = {"framing": JSONBodyDecoder, "final_events": None, **options}
+        async with self.open_stream(method, path, events=adapter, **options) as stream:
+            return await anext(stream)
+
+    # Entering and leaving
+
+    async def __aenter__(self) -> Self:
+        """Open the pool and await `connect`; when that fails or is cancelled, nothing stays open.
+
+        Raises:
+            SessionStateError: It was entered before.
+        """
+        if self._state != "new":
+            raise SessionStateError(f"a session is entered once, this one is {self._state}")
+        self._pool.open()
+        self._state = "open"
+        log.debug("session %s request -: enter %s", self.id, type(self).__name__)
+        try:
+            await self.connect()
+        except BaseException as exc:
+            await self._leave(exc, self._close_streams, self._pool.aclose)
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End the open streams, await `disconnect`, close the pool: each of them, whatever happens.
+
+        Each takes at most `close_timeout` seconds, also when cancelled. What fails is raised after
+        the others are done, or noted on the exception that leaves the block.
+        """
+        await self._leave(exc, self._close_streams, self.disconnect, self._pool.aclose)
+
+    async def _leave(
+        self, reason: BaseException | None, *steps: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._state = "closed"
+        failures: list[BaseException] = []
+        for step in steps:
+            name = step.__name__.strip("_")
+            try:
+                if not await close_within(self.close_timeout, step()):
+                    limit = self.close_timeout
+                    raise TimedOut(f"{name} took over {limit} s", clock="close", seconds=limit)
+            except BaseException as exc:  # noqa: BLE001 - raised below, once the other steps are done
+                failures.append(exc)
+        log.debug("session %s request -: exit, %d failures", self.id, len(failures))
+        failures.sort(key=lambda exc: isinstance(exc, Exception))  # a cancellation goes first
+        if reason is None and failures:
+            raise failures[0]
+        for failure in failures if reason is not None else ():
+            reason.add_note(f"Closing the session failed too: {failure!r}")
+
+    async def _close_streams(self) -> None:
+        why = partial(SessionClosed, "the session was left while this stream was open")
+        exchanges = list(self._open_exchanges)
+        for exchange in exchanges:
+            exchange.interrupt(why)
+        for exchange in exchanges:
+            await exchange.end()
+
+    def _on_start(self, exchange: Exchange[Any]) -> None:
+        if self._state == "new":
+            raise SessionStateError("the session is not open: use `async with` on it first")
+        if self._state == "closed":
+            raise SessionStateError("the session is closed: open a new one")
+        self._open_exchanges.add(exchange)
+
+    @classmethod
+    def _event_reader(cls) -> EventReader[EventT]:
+        if cls._reader is None:
+            AsyncSession._reader = EventReader(TypeAdapter(cls._event_type))
+        return cls._reader
+
+
+_adapter_for = lru_cache(maxsize=128)(TypeAdapter[Any])
+_reader_for = lru_cache(maxsize=128)(EventReader[Any])
+
+
+def _event_type_of(cls: type) -> Any:
+    """What a class gives as the event type, itself or in passing it on; None if it gives none."""
+    for base in get_original_bases(cls):
+        origin = get_origin(base)
+        if isinstance(origin, type) and issubclass(origin, AsyncSession):
+            if origin is AsyncSession:
+                return get_args(base)[0]
+            if origin._event_type in origin.__parameters__:
+                return get_args(base)[origin.__parameters__.index(origin._event_type)]
+    return None
+
+
+def _how_to_end(finals: tuple[type[Any], ...], marker: str | None, *, custom: bool) -> str:
+    """What a stream that ended early lacked, to end the sentence that says so."""
+    if custom:
+        return "decode() had not returned to say that it is complete"
+    signs = [each.__name__ for each in finals] + ([] if marker is None else [repr(marker)])
+    if signs:
+        return f"{' or '.join(signs)} had not come"
+    return (
+        "nothing was declared to prove it complete: set final_events = (LastEvent,) or "
+        "final_marker = '[DONE]', or final_events = None if a clean end is the only sign"
+    )

@@ -1,0 +1,210 @@
+"""From frame to event: decides by the discriminator, straight from the bytes. No I/O, no clock."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Annotated, Any, Final, Generic, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, Discriminator, TypeAdapter, ValidationError
+from pydantic_core import from_json, to_json
+
+from ._errors import DecodeError, RemoteError
+from ._events import EventT, UnknownEvent
+from ._framing import ServerSentEvent
+
+__all__ = ["EventReader", "parse_json", "read_events", "reported_error"]
+
+
+class EventReader(Generic[EventT]):
+    """Makes events of one declared type from payloads.
+
+    A union of models is decided by the field that is a `Literal` in each of them, `type` by custom;
+    where the JSON lacks it, the name of the server-sent event stands in.
+
+    Raises:
+        TypeError: The union's members have no such field, so that one could pass for another.
+    """
+
+    def __init__(self, adapter: TypeAdapter[EventT]) -> None:
+        models = list(_models(adapter.core_schema, {}))
+        known = [model for model in models if model is not UnknownEvent]
+        self.keeps_unknown = len(known) < len(models)
+        self._tags: frozenset[str] = frozenset()
+        self._key = ""
+        validator = adapter.validator
+        if found := _discriminator(known):
+            name, self._key, self._tags = found
+            if len(models) > 1:
+                union = Annotated[Union[tuple(known)], Discriminator(name)]  # noqa: UP007
+                validator = TypeAdapter[Any](union if len(known) > 1 else known[0]).validator
+        elif len(models) > 1:
+            raise TypeError(
+                "the events of a stream are told apart by a field: give "
+                f"{', '.join(model.__name__ for model in known)} each a "
+                '`type: Literal["..."] = "..."` of its own'
+            )
+        self._validate = validator.validate_json
+
+    def read(self, payload: str | bytes, name: str = "") -> EventT | UnknownEvent:
+        """The event in a payload, or an `UnknownEvent` if its type is none of the declared.
+
+        Args:
+            payload: JSON text.
+            name: The type that the framing named; "" if it named none.
+
+        Raises:
+            DecodeError: It is not JSON or not of its type's shape; the message names the field.
+        """
+        text = payload
+        if name and self._key:
+            text = self._named(payload if isinstance(payload, str) else payload.decode(), name)
+        try:
+            event: EventT = self._validate(text)
+        except ValidationError as exc:
+            if unknown := self._unknown_type(exc, name):
+                data = payload if isinstance(payload, str) else payload.decode(errors="replace")
+                return UnknownEvent(type=unknown, data=data)
+            reason = _reason(exc, self._tags)
+            raise DecodeError(f"not an event of the stream: {reason}", reason=reason) from exc
+        return event
+
+    def _named(self, payload: str, name: str) -> str:
+        """The object with the framing's name as its first member; its own, later one wins."""
+        head, brace, rest = payload.partition("{")
+        if not brace or head.strip():
+            return payload
+        comma = "" if rest.lstrip().startswith("}") else ","
+        return f'{{"{self._key}":{to_json(name).decode()}{comma}{rest}'
+
+    def _unknown_type(self, exc: ValidationError, name: str) -> str | None:
+        for error in exc.errors(include_url=False):
+            if error["type"] == "union_tag_invalid":
+                return str(error["ctx"]["tag"])
+            if error["type"] == "literal_error" and error["loc"] == (self._key,):
+                return str(error["input"])
+            if error["type"] == "json_invalid" and name and name not in self._tags:
+                return name  # what an unknown event carries need not be JSON
+        return None
+
+
+def _models(schema: Any, definitions: dict[str, Any]) -> Iterator[type[BaseModel]]:
+    """The models that a pydantic core schema chooses between; none if it is anything else."""
+    match schema["type"]:
+        case "definitions":
+            definitions = {each["ref"]: each for each in schema["definitions"]}
+            yield from _models(schema["schema"], definitions)
+        case "definition-ref":
+            yield from _models(definitions[schema["schema_ref"]], definitions)
+        case "union":
+            for choice in schema["choices"]:
+                yield from _models(choice[0] if isinstance(choice, tuple) else choice, definitions)
+        case "tagged-union":
+            for choice in schema["choices"].values():
+                yield from _models(choice, definitions)
+        case "model":
+            yield schema["cls"]
+        case _:
+            pass
+
+
+def _discriminator(models: list[type[BaseModel]]) -> tuple[str, str, frozenset[str]] | None:
+    """The field that tells the models apart, its key in JSON, and all its values."""
+    names = [name for name in (models[0].model_fields if models else ()) if name != "type"]
+    for name in ("type", *names):
+        fields = [model.model_fields.get(name) for model in models]
+        values = [_literals(field.annotation) if field else () for field in fields]
+        if all(values) and models:
+            alias = models[0].model_fields[name].validation_alias
+            key = alias if isinstance(alias, str) else name
+            return name, key, frozenset(value for each in values for value in each)
+    return None
+
+
+def _literals(annotation: Any) -> tuple[str, ...]:
+    if get_origin(annotation) is not Literal:
+        return ()
+    return tuple(value for value in get_args(annotation) if isinstance(value, str))
+
+
+def _reason(exc: ValidationError, tags: frozenset[str]) -> str:
+    """What is wrong, in one line: the field, what was expected, what came."""
+    errors = exc.errors(include_url=False)
+    first = errors[0]
+    loc = first["loc"][1:] if first["loc"][:1] and first["loc"][0] in tags else first["loc"]
+    field = f"field {'.'.join(map(str, loc))!r}: " if loc else ""
+    came = "" if first["type"] in ("missing", "json_invalid") else f", got {first['input']!r:.80}"
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return f"{field}{first['msg']}{came}{more}"
+
+
+async def read_events(
+    frames: AsyncIterator[Any],
+    *,
+    reader: EventReader[EventT],
+    remote_error: Callable[[Any], RemoteError | None],
+    final_events: tuple[type[Any], ...],
+    final_marker: str | None,
+) -> AsyncIterator[EventT | UnknownEvent]:
+    """Each frame as an event, until the final event or marker: what `AsyncSession.decode` does."""
+    marker = () if final_marker is None else (final_marker, final_marker.encode())
+    read = reader.read
+    async for frame in frames:
+        payload, name = _payload(frame)
+        if marker and payload == marker[isinstance(payload, bytes)]:
+            return
+        if error := remote_error(frame):
+            raise error
+        event = read(payload, name)
+        yield event
+        if isinstance(event, final_events):
+            return
+
+
+def _payload(frame: Any) -> tuple[str | bytes, str]:
+    if isinstance(frame, ServerSentEvent):
+        return frame.data, "" if frame.event == "message" else frame.event
+    return frame, ""
+
+
+# The names that OpenAI, Anthropic, Google and AWS give to failures that pass.
+_PASSING: Final = frozenset({
+    "api_error", "internal", "internal_error", "internal_server_error", "overloaded",
+    "overloaded_error", "rate_limit_error", "rate_limit_exceeded", "resource_exhausted",
+    "server_error", "service_unavailable", "throttling_exception", "timeout", "timeout_error",
+    "unavailable", "408", "409", "429", "500", "502", "503", "504", "529",
+})  # fmt: skip
+
+
+def reported_error(frame: Any) -> RemoteError | None:
+    """The failure that a frame reports; None if it reports none.
+
+    Known are the two common shapes: a server-sent event named `error`, and an object with an
+    `error` member that is not null (or whose `type` is "error").
+    """
+    payload, name = _payload(frame)
+    quoted = '"error"' if isinstance(payload, str) else b'"error"'
+    if name != "error" and quoted not in payload:  # type: ignore[operator]
+        return None
+    data = parse_json(payload)
+    body: Any = data
+    if isinstance(data, dict) and data.get("error"):
+        body = data["error"]
+    elif name != "error" and not (isinstance(data, dict) and data.get("type") == "error"):
+        return None
+    if not isinstance(body, dict):
+        text = body if isinstance(body, str) else str(payload)
+        return RemoteError(text or "the server reported an error", data=data)
+    named = [str(body[key]) for key in ("type", "code", "status") if body.get(key)]
+    message = body.get("message") or body.get("detail") or body.get("errorText")
+    return RemoteError(
+        str(message or "the server reported an error"),
+        type=next((each for each in named if each != "error"), ""),
+        retryable=any(each.lower() in _PASSING for each in named),
+        data=data,
+    )
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text; None if it is none."""
+    try:
+        return from_json(text)
+    except ValueError:
+        return None
