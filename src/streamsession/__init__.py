@@ -5,6 +5,7 @@ while it stays open. Subclass it for an API; every name here is public.
 """
 
 from ._auth import BearerAuth, Credentials, HeaderAuth, TokenAuth
+from ._clocks import Timeouts
 from ._errors import (
     AuthenticationError,
     Conflict,
@@ -42,14 +43,13 @@ from ._events import (
     UnknownEvent,
     Usage,
 )
-from ._exchange import StreamStats
 from ._framing import Decoder, JSONLinesDecoder, ServerSentEvent, SSEDecoder
 from ._http import Response
+from ._plan import StreamStats
 from ._request import Request
 from ._retry import RetryPolicy
 from ._session import AsyncSession
 from ._stream import Stream
-from ._timeouts import Timeouts
 from ._version import __version__
 
 __all__ = [

@@ -14,7 +14,7 @@ __all__ = ["BearerAuth", "Credentials", "HeaderAuth", "TokenAuth"]
 
 
 class Credentials(ABC):
-    """Base of everything that signs a request with headers; subclass it for a scheme of your own."""
+    """Base of what signs a request with headers; subclass it for a scheme of your own."""
 
     @abstractmethod
     async def headers(self) -> Mapping[str, str]:

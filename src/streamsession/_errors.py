@@ -1,10 +1,10 @@
-"""Every way in which a session can fail, each with a name.
+"""Every way in which a session can fail, each with a name. This module imports nothing of ours.
 
 SessionError
 ├── SessionStateError            used in a state that does not allow it
-├── InvalidRequest               could not be sent as given                    also ValueError
+├── InvalidRequest               could not be sent as given                  also ValueError
 └── StreamError                  what follows carries what had arrived
-    ├── ConnectFailed            no connection to the server                   also ConnectionError
+    ├── ConnectFailed            no connection to the server                 also ConnectionError
     ├── StatusError              the server refused: HTTP 3xx, 4xx, 5xx
     │   ├── AuthenticationError  401
     │   ├── PermissionDenied     403
@@ -15,46 +15,17 @@ SessionError
     │   └── ServerError          5xx
     ├── UnexpectedContent        a success that is not the declared content
     ├── StreamTruncated          the body ended cleanly before its final event
-    ├── StreamInterrupted        the connection broke                          also ConnectionError
+    ├── StreamInterrupted        the connection broke                        also ConnectionError
     ├── RemoteError              the server reported a failure in the stream
-    ├── TimedOut                 a clock ran out                               also TimeoutError
+    ├── TimedOut                 a clock ran out                             also TimeoutError
     ├── DecodeError              a frame is not what was declared
     │   └── EventTooLarge        larger than `max_event_bytes`
     └── StreamClosed             closed by another task while it was read
         └── SessionClosed        its session was left
-
-This module imports nothing of the package.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, Literal, Protocol
-
-__all__ = [
-    "AuthenticationError",
-    "Conflict",
-    "ConnectFailed",
-    "DecodeError",
-    "EventTooLarge",
-    "InvalidRequest",
-    "NotFound",
-    "PartialReply",
-    "PermissionDenied",
-    "RateLimited",
-    "RemoteError",
-    "ServerError",
-    "SessionClosed",
-    "SessionError",
-    "SessionStateError",
-    "StatusError",
-    "StreamClosed",
-    "StreamError",
-    "StreamInterrupted",
-    "StreamTruncated",
-    "TimedOut",
-    "UnexpectedContent",
-    "UnprocessableContent",
-    "status_error",
-]
+from typing import Any, Literal, Protocol
 
 Clock = Literal["connect", "first_event", "idle", "total", "close"]
 
@@ -74,11 +45,8 @@ class PartialReply(Protocol):
 
 
 class _NothingArrived:
-    text: Final = ""
-    events: Final[Sequence[Any]] = ()
-
-
-_NOTHING: Final = _NothingArrived()
+    text = ""
+    events: Sequence[Any] = ()
 
 
 class SessionError(Exception):
@@ -86,27 +54,29 @@ class SessionError(Exception):
 
 
 class SessionStateError(SessionError):
-    """A session or stream was used in a state that does not allow it; the message says what to do."""
+    """A session or stream was used in the wrong state; the message says what to do."""
 
 
 class InvalidRequest(SessionError, ValueError):
-    """The request cannot be sent as given: a path, header or body is not allowed; nothing was sent."""
+    """A path, header or body is not allowed; nothing was sent."""
 
 
 class StreamError(SessionError):
-    """Base of the failures of a request or its stream; what had arrived stays on it.
+    """Base of the failures of a request or its stream; what had arrived stays on it."""
 
-    Attributes:
-        partial: The reply so far; with no text and no events if nothing had arrived.
-        last_event_id: The last event id the server gave; None if it gave none.
-        attempts: How many requests were sent, counted from 1; 0 if none was.
-        request_id: The server's id of the response; None if it named none or never answered.
-    """
-
-    partial: PartialReply = _NOTHING
+    partial: PartialReply = _NothingArrived()
+    """The reply so far; with no text and no events if nothing had arrived."""
     last_event_id: str | None = None
+    """The last event id the server gave; None if it gave none."""
     attempts: int = 0
+    """How many requests were sent."""
     request_id: str | None = None
+    """The server's id of its response; None if it named none or never answered."""
+
+    def __init__(self, message: str, **details: Any) -> None:
+        """Details are the attributes that the class documents."""
+        super().__init__(message)
+        self.__dict__.update(details)
 
     @property
     def events(self) -> Sequence[Any]:
@@ -119,29 +89,16 @@ class ConnectFailed(StreamError, ConnectionError):
 
 
 class StatusError(StreamError):
-    """The server answered with a status that is not a success.
+    """The server answered with a status that is not a success."""
 
-    Attributes:
-        status: The HTTP status code.
-        body: The first 64 KiB of the response body as text; "" if there was none.
-        data: The body parsed as JSON; None if it is not JSON.
-        retry_after: Seconds the server asked to wait before another try; None if it did not.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int = 0,
-        body: str = "",
-        data: Any = None,
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.body = body
-        self.data = data
-        self.retry_after = retry_after
+    status: int = 0
+    """The HTTP status code."""
+    body: str = ""
+    """The beginning of the response body, up to 64 KiB, as text."""
+    data: Any = None
+    """The body parsed as JSON; None if it is not JSON."""
+    retry_after: float | None = None
+    """Seconds the server asked to wait before another try; None if it did not."""
 
 
 class AuthenticationError(StatusError):
@@ -172,7 +129,72 @@ class ServerError(StatusError):
     """5xx: the server failed."""
 
 
-_BY_STATUS: Final[dict[int, type[StatusError]]] = {
+class UnexpectedContent(StreamError):
+    """The server reported success but sent something else than was asked for."""
+
+    content_type: str = ""
+    """The media type that came; "" if none was named."""
+    body: str = ""
+    """The beginning of the response body, up to 64 KiB, as text."""
+    data: Any = None
+    """The body parsed as JSON; None if it is not JSON."""
+
+
+class StreamTruncated(StreamError):
+    """The body ended cleanly, but before the event that proves the stream complete."""
+
+
+class StreamInterrupted(StreamError, ConnectionError):
+    """The connection broke before the response was complete."""
+
+
+class RemoteError(StreamError):
+    """The server reported a failure inside the stream."""
+
+    type: str = ""
+    """The server's name for the failure, such as "overloaded_error"; "" if it gave none."""
+    retryable: bool = False
+    """True if the same request may succeed later."""
+    data: Any = None
+    """What reported it, parsed from JSON; None if it is not JSON."""
+
+
+class TimedOut(StreamError, TimeoutError):
+    """A clock ran out; they count waiting for the server, never the consumer's own time."""
+
+    clock: Clock = "total"
+    """Which one: "connect", "first_event", "idle", "total", or "close" for the teardown."""
+    seconds: float = 0.0
+    """The limit that was reached."""
+
+
+class DecodeError(StreamError):
+    """A frame is not what was declared; the message names the field and what came."""
+
+    frame: Any = None
+    """The frame as the framing cut it out; None if it could not be cut out."""
+    index: int = 0
+    """Its place among the frames of the stream, counted from 0."""
+    reason: str = ""
+    """What is wrong, in one line."""
+
+
+class EventTooLarge(DecodeError):
+    """An event grew past `max_event_bytes`; it was refused before the memory was spent."""
+
+    limit: int = 0
+    """The largest size allowed, in bytes."""
+
+
+class StreamClosed(StreamError):
+    """The stream was closed by another task while this one was reading it."""
+
+
+class SessionClosed(StreamClosed):
+    """The session was left while the stream was still open."""
+
+
+_BY_STATUS: dict[int, type[StatusError]] = {
     401: AuthenticationError,
     403: PermissionDenied,
     404: NotFound,
@@ -185,104 +207,3 @@ _BY_STATUS: Final[dict[int, type[StatusError]]] = {
 def status_error(status: int) -> type[StatusError]:
     """The class that names an HTTP status."""
     return _BY_STATUS.get(status, ServerError if status >= 500 else StatusError)  # noqa: PLR2004
-
-
-class UnexpectedContent(StreamError):
-    """The server reported success but sent something else than was asked for.
-
-    Attributes:
-        content_type: The media type that came; "" if none was named.
-        body: The first 64 KiB of the response body as text; "" if there was none.
-        data: The body parsed as JSON; None if it is not JSON.
-    """
-
-    def __init__(
-        self, message: str, *, content_type: str = "", body: str = "", data: Any = None
-    ) -> None:
-        super().__init__(message)
-        self.content_type = content_type
-        self.body = body
-        self.data = data
-
-
-class StreamTruncated(StreamError):
-    """The body ended cleanly, but before the event that proves the stream complete."""
-
-
-class StreamInterrupted(StreamError, ConnectionError):
-    """The connection broke before the response was complete."""
-
-
-class RemoteError(StreamError):
-    """The server reported a failure inside the stream.
-
-    Attributes:
-        type: The server's name for the failure, such as "overloaded_error"; "" if it gave none.
-        retryable: True if the same request may succeed later.
-        data: The error as the server sent it, parsed from JSON; the text if it is not JSON.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        type: str = "",
-        retryable: bool = False,
-        data: Any = None,  # noqa: A002
-    ) -> None:
-        super().__init__(message)
-        self.type = type
-        self.retryable = retryable
-        self.data = data
-
-
-class TimedOut(StreamError, TimeoutError):
-    """A clock ran out; the clocks count waiting for the server, never the consumer's own time.
-
-    Attributes:
-        clock: Which one: "connect", "first_event", "idle", "total", or "close" for the teardown.
-        seconds: The limit that was reached.
-    """
-
-    def __init__(self, message: str, *, clock: Clock = "total", seconds: float = 0.0) -> None:
-        super().__init__(message)
-        self.clock = clock
-        self.seconds = seconds
-
-
-class DecodeError(StreamError):
-    """A frame is not what was declared; the message names the field and what came.
-
-    Attributes:
-        frame: The frame as the framing cut it out; None if it could not be cut out.
-        index: Its place among the frames of the stream, counted from 0.
-        reason: What is wrong, in one line.
-    """
-
-    def __init__(
-        self, message: str, *, frame: Any = None, index: int = 0, reason: str = ""
-    ) -> None:
-        super().__init__(message)
-        self.frame = frame
-        self.index = index
-        self.reason = reason
-
-
-class EventTooLarge(DecodeError):
-    """An event grew past `max_event_bytes`; it was refused before the memory was spent.
-
-    Attributes:
-        limit: The largest size allowed, in bytes.
-    """
-
-    def __init__(self, message: str, *, limit: int = 0, index: int = 0) -> None:
-        super().__init__(message, index=index, reason=f"larger than {limit} bytes")
-        self.limit = limit
-
-
-class StreamClosed(StreamError):
-    """The stream was closed by another task while this one was reading it."""
-
-
-class SessionClosed(StreamClosed):
-    """The session was left while the stream was still open."""

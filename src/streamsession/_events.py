@@ -1,4 +1,4 @@
-"""What the user gets: events, the neutral vocabulary of token streams, and the reply they add up to.
+"""What the user gets: events, a neutral vocabulary for tokens, and the reply they add up to.
 
 No I/O, no clock, no framing: an event does not know how it was sent.
 """
@@ -6,8 +6,7 @@ No I/O, no clock, no framing: an event does not know how it was sent.
 from collections.abc import Iterator
 from typing import Any, Generic, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, JsonValue
-from pydantic_core import from_json
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter
 from typing_extensions import TypeVar
 
 __all__ = [
@@ -68,11 +67,11 @@ class _Neutral(Event):
 
         It is there to reach what the vocabulary leaves out: no field, not serialised, not compared.
         """
-        return self.__dict__.get("_wire")
+        return vars(self).get("_wire")
 
     def of(self, wire: object) -> Self:
         """This event, with the wire object it was made from."""
-        self.__dict__["_wire"] = wire  # beside the fields, where pydantic keeps cached properties
+        vars(self)["_wire"] = wire  # beside the fields, where pydantic keeps cached properties
         return self
 
 
@@ -129,16 +128,15 @@ class ToolCall(_Neutral):
     def parse(cls, *, id: str, name: str, raw_arguments: str, choice: int = 0) -> Self:  # noqa: A002
         """A tool call from its assembled arguments; no arguments at all are an empty object."""
         try:
-            arguments = from_json(raw_arguments or "{}", allow_inf_nan=False)
+            arguments = _ARGUMENTS.validate_json(raw_arguments or "{}")
         except ValueError:
             arguments = None
         return cls(
-            id=id,
-            name=name,
-            arguments=arguments if isinstance(arguments, dict) else None,
-            raw_arguments=raw_arguments,
-            choice=choice,
+            id=id, name=name, arguments=arguments, raw_arguments=raw_arguments, choice=choice
         )
+
+
+_ARGUMENTS = TypeAdapter(dict[str, JsonValue], config=ConfigDict(defer_build=True))
 
 
 class Usage(_Neutral):

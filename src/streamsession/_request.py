@@ -10,12 +10,12 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from ._errors import InvalidRequest
 
-__all__ = ["Request", "check_base_url", "check_headers", "encode_json", "join_url"]
+__all__ = ["Request", "check_base_url", "check_headers", "encode_json", "join_url", "origin"]
 
 # https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2 and #section-5.5
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_FORBIDDEN_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_FORBIDDEN_IN_PATH = re.compile(r"[\x00-\x20\x7f\\#]")
+_NOT_IN_VALUE = re.compile(r"[^\t\x20-\x7e]")
+_NOT_IN_PATH = re.compile(r"[\x00-\x20\x7f\\#]")
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class Request:
     method: str
     path: str
     _: KW_ONLY
-    params: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    params: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     content: bytes | AsyncIterable[bytes] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse what would change the request that the caller meant."""
         if not _TOKEN.fullmatch(self.method):
-            raise InvalidRequest(f"expected an HTTP method such as 'POST', got {self.method!r}")
+            raise InvalidRequest("the method must be a name such as 'POST'")
         _check_path(self.path)
         object.__setattr__(self, "headers", check_headers(self.headers))
 
@@ -51,6 +51,19 @@ class Request:
     def replayable(self) -> bool:
         """Whether the body can be sent a second time."""
         return self.content is None or isinstance(self.content, bytes)
+
+
+def _check_path(path: str) -> None:
+    if _NOT_IN_PATH.search(path):
+        raise InvalidRequest(
+            "path must not hold spaces, line breaks, backslashes or '#': quote what users type "
+            "with urllib.parse.quote(text, safe='')"
+        )
+    segments = path.partition("?")[0].split("/")
+    if ":" in segments[0] or path.startswith("//"):
+        raise InvalidRequest("path must be relative to base_url; another host is another session")
+    if any(unquote(segment) in (".", "..") for segment in segments):
+        raise InvalidRequest("path must not hold '.' or '..' segments: they would leave base_url")
 
 
 def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
@@ -62,10 +75,8 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
     for name, value in headers.items():
         if not _TOKEN.fullmatch(name):
             raise InvalidRequest(f"{name!r} is not the name of a header")
-        if not value.isascii() or _FORBIDDEN_IN_VALUE.search(value):
-            raise InvalidRequest(
-                f"the value of header {name!r} must be ASCII text without line breaks"
-            )
+        if _NOT_IN_VALUE.search(value):
+            raise InvalidRequest(f"header {name!r} must be ASCII text without line breaks")
     return {name.lower(): value for name, value in headers.items()}
 
 
@@ -88,18 +99,18 @@ def check_base_url(url: str) -> str:
         InvalidRequest: It is not an absolute http or https URL, or it holds credentials or a query.
     """
     try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+        scheme, host, _ = origin(url)
+        usable = scheme in ("http", "https") and host and not _NOT_IN_PATH.search(url)
     except ValueError:
         usable = False
-    if not usable or _FORBIDDEN_IN_PATH.search(url):
+    if not usable:
         raise InvalidRequest(
             "base_url must be an absolute URL such as 'https://api.example.com/v1'"
-            + ("; set it on the class or pass base_url=" if not url else "")
+            + ("" if url else ": set it on the class or pass base_url=")
         )
-    if "@" in parts.netloc:
+    if "@" in urlsplit(url).netloc:
         raise InvalidRequest("base_url must not hold credentials: pass them as api_key= or auth=")
-    if parts.query:
+    if urlsplit(url).query:
         raise InvalidRequest("base_url must not hold a query: pass params= with each request")
     return url.rstrip("/")
 
@@ -109,16 +120,12 @@ def join_url(base_url: str, path: str) -> str:
     return f"{base_url}/{path.removeprefix('/')}" if path else base_url
 
 
-def _check_path(path: str) -> None:
-    if _FORBIDDEN_IN_PATH.search(path):
-        raise InvalidRequest(
-            "path must not hold spaces, line breaks, backslashes or '#': quote what users type "
-            "with urllib.parse.quote(text, safe='')"
-        )
-    route = path.partition("?")[0]
-    if route.startswith("//") or ":" in route.partition("/")[0]:
-        raise InvalidRequest(
-            "path must be relative to base_url: for another host, open another session"
-        )
-    if any(unquote(segment) in (".", "..") for segment in route.split("/")):
-        raise InvalidRequest("path must not hold '.' or '..' segments: they would leave base_url")
+def origin(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port (https://www.rfc-editor.org/rfc/rfc6454#section-4).
+
+    Raises:
+        ValueError: It is no URL.
+    """
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return parts.scheme, parts.hostname or "", port

@@ -82,7 +82,7 @@ class RetryPolicy:
         if asked is not None:
             return asked if asked <= self.max_retry_after else None
         doublings = min(attempt - 1, 62)  # past any max_delay, short of a float's range
-        return self.random() * min(self.max_delay, self.base_delay * 2**doublings)
+        return self.random() * min(self.max_delay, self.base_delay * 2.0**doublings)
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:

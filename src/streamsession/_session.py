@@ -24,18 +24,20 @@ from pydantic import SecretStr, TypeAdapter
 from typing_extensions import TypeVar, get_original_bases
 
 from ._auth import BearerAuth, HeaderAuth
+from ._clocks import Timeouts
 from ._errors import InvalidRequest, RemoteError, SessionClosed, SessionStateError, TimedOut
 from ._events import Done, EventT, Reply, TokenEvent, UnknownEvent
-from ._exchange import Exchange, Plan
+from ._exchange import Exchange
 from ._framing import DEFAULT_MAX_EVENT_BYTES, Decoder, SSEDecoder
 from ._framing._json_body import JSONBodyDecoder
 from ._http import Auth, HTTPClient, Limits, Pool, Transport
+from ._plan import Plan
+from ._reports import reported_error
 from ._request import Request, check_base_url, check_headers, encode_json
 from ._retry import RetryPolicy
 from ._runtime import close_within
 from ._stream import Stream
-from ._timeouts import Timeouts
-from ._validate import EventReader, read_events, reported_error
+from ._validate import EventReader, read_events
 from ._version import __version__
 
 __all__ = ["AsyncSession"]
@@ -82,7 +84,7 @@ class AsyncSession(Generic[EventT]):
     session_id_header: ClassVar[str | None] = None
     """The header that carries `id`; None keeps it to the logs."""
     idempotency_header: ClassVar[str | None] = None
-    """The header that carries the same fresh key with every attempt of a request; None sends none."""
+    """The header that carries one fresh key in all attempts of a request; None sends none."""
     request_id_headers: ClassVar[tuple[str, ...]] = ("x-request-id", "request-id")
     """Where the server names its id of a response; the first one present counts."""
 
@@ -114,7 +116,7 @@ class AsyncSession(Generic[EventT]):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Read the event type, and with it check that its members can be told apart."""
         super().__init_subclass__(**kwargs)
-        event_type = _event_type_of(cls)
+        event_type = cls._declared_event_type()
         if event_type is None:
             return
         cls._event_type = event_type
@@ -365,7 +367,7 @@ class AsyncSession(Generic[EventT]):
         Raises:
             StreamError: It failed; the children of it say how.
         """
-        adapter = result if isinstance(result, TypeAdapter) else _adapter_for(result)
+        adapter = result if isinstance(result, TypeAdapter) else TypeAdapter(result)
         options = {"framing": JSONBodyDecoder, "final_events": None, **options}
         async with self.open_stream(method, path, events=adapter, **options) as stream:
             return await anext(stream)
@@ -409,18 +411,20 @@ class AsyncSession(Generic[EventT]):
         self._state = "closed"
         failures: list[BaseException] = []
         for step in steps:
-            name = step.__name__.strip("_")
             try:
-                if not await close_within(self.close_timeout, step()):
-                    limit = self.close_timeout
-                    raise TimedOut(f"{name} took over {limit} s", clock="close", seconds=limit)
-            except BaseException as exc:  # noqa: BLE001 - raised below, once the other steps are done
+                finished = await close_within(self.close_timeout, step())
+            except BaseException as exc:  # noqa: BLE001 - raised once the other steps are done
                 failures.append(exc)
+            else:
+                if not finished:
+                    limit = self.close_timeout
+                    message = f"{step.__name__.strip('_')} took longer than {limit} s"
+                    failures.append(TimedOut(message, clock="close", seconds=limit))
         log.debug("session %s request -: exit, %d failures", self.id, len(failures))
         failures.sort(key=lambda exc: isinstance(exc, Exception))  # a cancellation goes first
-        if reason is None and failures:
-            raise failures[0]
-        for failure in failures if reason is not None else ():
+        for failure in failures:
+            if reason is None:
+                raise failure
             reason.add_note(f"Closing the session failed too: {failure!r}")
 
     async def _close_streams(self) -> None:
@@ -440,25 +444,26 @@ class AsyncSession(Generic[EventT]):
 
     @classmethod
     def _event_reader(cls) -> EventReader[EventT]:
-        if cls._reader is None:
-            AsyncSession._reader = EventReader(TypeAdapter(cls._event_type))
-        return cls._reader
+        reader = cls._reader or EventReader(TypeAdapter(cls._event_type))
+        cls._reader = reader
+        return reader
 
-
-_adapter_for = lru_cache(maxsize=128)(TypeAdapter[Any])
-_reader_for = lru_cache(maxsize=128)(EventReader[Any])
-
-
-def _event_type_of(cls: type) -> Any:
-    """What a class gives as the event type, itself or in passing it on; None if it gives none."""
-    for base in get_original_bases(cls):
-        origin = get_origin(base)
-        if isinstance(origin, type) and issubclass(origin, AsyncSession):
+    @classmethod
+    def _declared_event_type(cls) -> Any:
+        """The event type that this class gives its generic parent; None if it gives none."""
+        for base in get_original_bases(cls):
+            origin = get_origin(base)
             if origin is AsyncSession:
                 return get_args(base)[0]
-            if origin._event_type in origin.__parameters__:
-                return get_args(base)[origin.__parameters__.index(origin._event_type)]
-    return None
+            # A generic subclass passes its own variable on; which one, it has kept itself.
+            parameters: tuple[Any, ...] = getattr(origin, "__parameters__", ())
+            passed_on = getattr(origin, "_event_type", None)
+            if passed_on in parameters:
+                return get_args(base)[parameters.index(passed_on)]
+        return None
+
+
+_reader_for = lru_cache(maxsize=128)(EventReader[Any])
 
 
 def _how_to_end(finals: tuple[type[Any], ...], marker: str | None, *, custom: bool) -> str:

@@ -5,12 +5,11 @@ from types import TracebackType
 from typing import Generic, Self
 from weakref import finalize
 
-
-
 from ._errors import SessionStateError
 from ._events import Event, EventT, Reply
-from ._exchange import Exchange, Plan, StreamStats
+from ._exchange import Exchange
 from ._http import Response
+from ._plan import Plan, StreamStats
 
 __all__ = ["Stream"]
 

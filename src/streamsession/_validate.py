@@ -1,16 +1,16 @@
 """From frame to event: decides by the discriminator, straight from the bytes. No I/O, no clock."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Annotated, Any, Final, Generic, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Generic, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, Discriminator, TypeAdapter, ValidationError
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from ._errors import DecodeError, RemoteError
 from ._events import EventT, UnknownEvent
 from ._framing import ServerSentEvent
 
-__all__ = ["EventReader", "parse_json", "read_events", "reported_error"]
+__all__ = ["EventReader", "payload_of", "read_events"]
 
 
 class EventReader(Generic[EventT]):
@@ -33,8 +33,9 @@ class EventReader(Generic[EventT]):
         if found := _discriminator(known):
             name, self._key, self._tags = found
             if len(models) > 1:
-                union = Annotated[Union[tuple(known)], Discriminator(name)]  # noqa: UP007
-                validator = TypeAdapter[Any](union if len(known) > 1 else known[0]).validator
+                union: Any = Union[tuple(known)]  # noqa: UP007 - of as many as there are
+                union = Annotated[union, Discriminator(name)] if len(known) > 1 else union
+                validator = TypeAdapter[Any](union).validator
         elif len(models) > 1:
             raise TypeError(
                 "the events of a stream are told apart by a field: give "
@@ -77,7 +78,7 @@ class EventReader(Generic[EventT]):
     def _unknown_type(self, exc: ValidationError, name: str) -> str | None:
         for error in exc.errors(include_url=False):
             if error["type"] == "union_tag_invalid":
-                return str(error["ctx"]["tag"])
+                return str(error.get("ctx", {})["tag"])
             if error["type"] == "literal_error" and error["loc"] == (self._key,):
                 return str(error["input"])
             if error["type"] == "json_invalid" and name and name not in self._tags:
@@ -147,7 +148,7 @@ async def read_events(
     marker = () if final_marker is None else (final_marker, final_marker.encode())
     read = reader.read
     async for frame in frames:
-        payload, name = _payload(frame)
+        payload, name = payload_of(frame)
         if marker and payload == marker[isinstance(payload, bytes)]:
             return
         if error := remote_error(frame):
@@ -158,53 +159,8 @@ async def read_events(
             return
 
 
-def _payload(frame: Any) -> tuple[str | bytes, str]:
+def payload_of(frame: Any) -> tuple[str | bytes, str]:
+    """The JSON text that a frame carries, and the type it names; "" if it names none."""
     if isinstance(frame, ServerSentEvent):
         return frame.data, "" if frame.event == "message" else frame.event
     return frame, ""
-
-
-# The names that OpenAI, Anthropic, Google and AWS give to failures that pass.
-_PASSING: Final = frozenset({
-    "api_error", "internal", "internal_error", "internal_server_error", "overloaded",
-    "overloaded_error", "rate_limit_error", "rate_limit_exceeded", "resource_exhausted",
-    "server_error", "service_unavailable", "throttling_exception", "timeout", "timeout_error",
-    "unavailable", "408", "409", "429", "500", "502", "503", "504", "529",
-})  # fmt: skip
-
-
-def reported_error(frame: Any) -> RemoteError | None:
-    """The failure that a frame reports; None if it reports none.
-
-    Known are the two common shapes: a server-sent event named `error`, and an object with an
-    `error` member that is not null (or whose `type` is "error").
-    """
-    payload, name = _payload(frame)
-    quoted = '"error"' if isinstance(payload, str) else b'"error"'
-    if name != "error" and quoted not in payload:  # type: ignore[operator]
-        return None
-    data = parse_json(payload)
-    body: Any = data
-    if isinstance(data, dict) and data.get("error"):
-        body = data["error"]
-    elif name != "error" and not (isinstance(data, dict) and data.get("type") == "error"):
-        return None
-    if not isinstance(body, dict):
-        text = body if isinstance(body, str) else str(payload)
-        return RemoteError(text or "the server reported an error", data=data)
-    named = [str(body[key]) for key in ("type", "code", "status") if body.get(key)]
-    message = body.get("message") or body.get("detail") or body.get("errorText")
-    return RemoteError(
-        str(message or "the server reported an error"),
-        type=next((each for each in named if each != "error"), ""),
-        retryable=any(each.lower() in _PASSING for each in named),
-        data=data,
-    )
-
-
-def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text; None if it is none."""
-    try:
-        return from_json(text)
-    except ValueError:
-        return None

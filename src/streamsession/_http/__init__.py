@@ -1,0 +1,11 @@
+"""The only room that knows the HTTP library: a connection pool, and one response read from it.
+
+It speaks to httpx and to whatever has httpx's interface, such as an `httpx2.AsyncClient`. It knows
+nothing of frames, events, retries or clocks; whoever awaits it sets the limits.
+"""
+
+from ._pool import Auth, HTTPClient, Limits, Pool, Transport
+from ._response import Response
+from ._translate import translate
+
+__all__ = ["Auth", "HTTPClient", "Limits", "Pool", "Response", "Transport", "translate"]

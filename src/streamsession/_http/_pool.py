@@ -1,0 +1,229 @@
+"""The connections of a session, and how one request gets its answer over them."""
+
+from collections.abc import Mapping
+from typing import Any, Final, Protocol, TypeAlias
+from urllib.parse import urljoin
+
+import httpx
+from anyio import Semaphore
+
+from .._auth import Credentials
+from .._errors import SessionStateError, StatusError
+from .._request import Request, check_headers, join_url, origin
+from .._runtime import Guarded
+from ._response import Response
+from ._translate import raise_as_ours
+
+__all__ = ["Auth", "HTTPClient", "Limits", "Pool", "Transport"]
+
+Auth: TypeAlias = Credentials | httpx.Auth
+Limits: TypeAlias = httpx.Limits
+Transport: TypeAlias = httpx.AsyncBaseTransport
+
+# Streams are long and idle connections few: hundreds at once, where httpx's own default is 100.
+_LIMITS: Final = httpx.Limits(max_connections=1000, max_keepalive_connections=20)
+_MAX_REDIRECTS: Final = 5
+
+
+class HTTPClient(Protocol):
+    """What a handed-in client must do: `httpx.AsyncClient` does, `httpx2.AsyncClient` too."""
+
+    @property
+    def is_closed(self) -> bool: ...
+
+    def build_request(self, method: str, url: Any, **options: Any) -> Any: ...
+
+    async def send(self, request: Any, **options: Any) -> Any: ...
+
+
+class Pool:
+    """The connections of a session: made on `open`, or handed in and then never closed here."""
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        headers: Mapping[str, str],
+        auth: Auth | None,
+        limits: Limits | None,
+        transport: Transport | None,
+        client: HTTPClient | None,
+        request_id_headers: tuple[str, ...],
+    ) -> None:
+        self._base_url = base_url
+        self._headers = headers
+        self._auth = auth
+        self._limits = limits or _LIMITS
+        self._transport = transport
+        self._client: Any = client
+        self._owned: httpx.AsyncClient | None = None
+        self._is_own = client is None and transport is None
+        self._request_id_headers = request_id_headers
+        # A request cancelled while it queues in httpcore's pool can leave a connection there for
+        # good (https://github.com/encode/httpcore/issues/1093): so ours never queue there.
+        size = self._limits.max_connections if self._is_own else None
+        self._slots = None if size is None else Semaphore(size, fast_acquire=True)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next request must wait for another to end."""
+        return self._slots is not None and self._slots.value == 0
+
+    def open(self) -> None:
+        """Make the client, unless one was handed in."""
+        if self._client is None:
+            self._owned = httpx.AsyncClient(limits=self._limits, transport=self._transport)
+            self._client = self._owned
+
+    async def aclose(self) -> None:
+        """Close every connection of a client of our own."""
+        if self._owned is not None:
+            await self._owned.aclose()
+
+    async def send(
+        self, request: Request, *, headers: Mapping[str, str], connect_timeout: float | None
+    ) -> Response:
+        """The answer to a request, its body still to be read.
+
+        A redirect is followed within the origin only, so that neither credentials nor body reach
+        another. After a 401, credentials that can be made new are, once.
+
+        Args:
+            request: What to send.
+            headers: Sent with it, over the session's and under the request's own.
+            connect_timeout: Seconds to reach the server; None for no limit.
+
+        Raises:
+            ConnectFailed: No connection could be made.
+            InvalidRequest: The library refused to send it.
+            SessionStateError: The handed-in client was closed.
+            StatusError: A redirect must not be followed.
+            StreamInterrupted: The connection broke before the answer.
+            TimedOut: The connect clock ran out.
+            UnexpectedContent: The body has a compression that was not asked for.
+        """
+        if self._client is None or self._client.is_closed:
+            raise SessionStateError("the http_client was closed before its session; close it after")
+        if self._slots is not None:
+            await self._slots.acquire()
+        raw: Any = None
+        try:
+            # An httpx.Auth may wait for what it likes before the transport has anything to trace.
+            traced = self._is_own and not isinstance(self._auth, httpx.Auth)
+            sending = _Sending(self._client, self._auth, connect_timeout, traced=traced)
+            url = join_url(self._base_url, request.path)
+            raw = await sending.answer(request, url, {**self._headers, **headers})
+            names = (name for name in self._request_id_headers if name in raw.headers)
+            request_id = raw.headers[name] if (name := next(names, None)) else None
+            return Response(raw, request_id=request_id, on_close=self._release)
+        except BaseException:
+            try:
+                if raw is not None:
+                    await raw.aclose()
+            finally:
+                self._release()
+            raise
+
+    def _release(self) -> None:
+        if self._slots is not None:
+            self._slots.release()
+
+
+class _Sending:
+    """One request on its way to its answer: signed, redirected, and cancelled only where it may be.
+
+    httpcore loses a connection for good that is cancelled between being assigned and being used:
+    before it connects (https://github.com/encode/httpcore/issues/1093), and again before the
+    request is written. Its trace extension tells where that is; cancelling waits until it is past.
+    """
+
+    _guarded: Guarded[Any]
+
+    def __init__(
+        self, client: Any, auth: Auth | None, connect_timeout: float | None, *, traced: bool
+    ) -> None:
+        self._client = client
+        self._auth = auth
+        self._timeouts = (connect_timeout, None, None, None)  # connect, read, write, pool
+        self._traced = traced
+
+    def answer(self, request: Request, url: str, headers: Mapping[str, str]) -> Guarded[Any]:
+        """The answer, to be awaited."""
+        self._guarded = Guarded(self._signed(request, url, headers))
+        return self._guarded
+
+    async def _trace(self, name: str, info: Mapping[str, Any]) -> None:
+        """Told of every step of httpcore (https://www.encode.io/httpcore/extensions/#trace)."""
+        if name.startswith("connection.") and name.endswith(".complete"):
+            self._guarded.hold()
+        else:
+            self._guarded.release()
+
+    async def _signed(self, request: Request, url: str, headers: Mapping[str, str]) -> Any:
+        """Send with the session's credentials, and once more with new ones after a 401."""
+        auth = self._auth
+        if not isinstance(auth, Credentials):
+            own = {} if auth is None else {"auth": auth}
+            return await self._redirected(request, url, headers, own)
+        secret = await auth.headers()
+        signed = {**headers, **check_headers(secret)}
+        raw = await self._redirected(request, url, signed, {"auth": None})
+        try:
+            if raw.status_code != 401 or not request.replayable or not await auth.refresh(secret):  # noqa: PLR2004
+                return raw
+        except BaseException:
+            await raw.aclose()
+            raise
+        await raw.aclose()
+        signed = {**headers, **check_headers(await auth.headers())}
+        return await self._redirected(request, url, signed, {"auth": None})
+
+    async def _redirected(
+        self, request: Request, url: str, headers: Mapping[str, str], auth: Mapping[str, Any]
+    ) -> Any:
+        """Send, and follow redirects within the origin."""
+        method, content = request.method, request.content
+        options: dict[str, Any] = {
+            "params": request.params or None,
+            "headers": {**headers, **request.headers},
+            "timeout": self._timeouts,
+            "extensions": {"trace": self._trace},
+        }
+        status = 0
+        for _ in range(1 + _MAX_REDIRECTS):
+            try:
+                built = self._client.build_request(method, url, content=content, **options)
+                if self._traced:
+                    self._guarded.hold()
+                raw = await self._client.send(built, stream=True, follow_redirects=False, **auth)
+            except Exception as exc:  # noqa: BLE001 - translated or raised again
+                raise_as_ours(exc, answered=False)
+            finally:
+                self._guarded.release()
+            status = raw.status_code
+            if status not in (301, 302, 303, 307, 308) or "location" not in raw.headers:
+                return raw
+            await raw.aclose()
+            url = _redirect_target(str(built.url), raw.headers["location"], status)
+            options["params"] = None
+            if status not in (307, 308):  # only these repeat method and body
+                method, content = "GET", None
+            elif not request.replayable:
+                raise StatusError("redirected, but the body can be sent once", status=status)
+        raise StatusError(f"more than {_MAX_REDIRECTS} redirects", status=status)
+
+
+def _redirect_target(url: str, location: str, status: int) -> str:
+    """Where a redirect leads, if it may be followed."""
+    try:
+        target = urljoin(url, location)
+        scheme, host, port = origin(target)
+    except ValueError:
+        raise StatusError("redirected to what is no URL", status=status) from None
+    if (scheme, host, port) == origin(url):
+        return target
+    raise StatusError(
+        f"redirected to another origin, {scheme}://{host}:{port}: not followed, so that no "
+        "credentials reach it; if it is right, make it the base_url",
+        status=status,
+    )

@@ -1,0 +1,110 @@
+"""One response being read, inflated on the way if need be."""
+
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from .._errors import StreamInterrupted, UnexpectedContent
+from .._runtime import Guarded
+from ._translate import raise_as_ours
+
+__all__ = ["Response"]
+
+_PIECE: Final = 64 * 1024  # bytes inflated at a time, as many as httpcore reads from a socket
+
+
+class Response:
+    """One answer of the server; read it to its end or close it.
+
+    Attributes:
+        status: The HTTP status code.
+        headers: The response's headers; look-up ignores case.
+        request_id: The server's id of this response; None if it named none.
+        content_type: The media type without its parameters, in lower case; "" if none was named.
+    """
+
+    def __init__(self, raw: Any, *, request_id: str | None, on_close: Callable[[], None]) -> None:
+        self.status: int = raw.status_code
+        self.headers: Mapping[str, str] = raw.headers
+        self.request_id = request_id
+        self.content_type = raw.headers.get("content-type", "").partition(";")[0].strip().lower()
+        self._raw = raw
+        # Not aiter_raw(), which adds a layer, nor aiter_bytes(), which inflates without a bound.
+        self._chunks = aiter(raw.stream)
+        self._inflater = _inflater(raw.headers.get("content-encoding", ""))
+        self._on_close: Callable[[], None] | None = on_close
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status} request_id={self.request_id!r}>"
+
+    async def read(self) -> bytes:
+        """The next bytes of the body, decompressed, as soon as there are any; b"" at its end.
+
+        Cancelling closes the connection.
+
+        Raises:
+            StreamInterrupted: The connection broke, or the compression is damaged.
+        """
+        while True:
+            if self._inflater is not None and (piece := self._inflater.piece()):
+                return piece
+            try:
+                chunk: bytes = await Guarded(anext(self._chunks))
+            except StopAsyncIteration:
+                if self._inflater is not None:
+                    self._inflater.end()
+                return b""
+            except Exception as exc:  # noqa: BLE001 - translated or raised again
+                raise_as_ours(exc, answered=True)
+            if self._inflater is not None:
+                self._inflater.pending += chunk
+            elif chunk:
+                return chunk
+
+    async def aclose(self) -> None:
+        """Give the connection back: for reuse if the body was read to its end, else closed."""
+        on_close, self._on_close = self._on_close, None
+        if on_close is None:
+            return
+        try:
+            await self._raw.aclose()
+        except Exception as exc:  # noqa: BLE001 - translated or raised again
+            raise_as_ours(exc, answered=True)
+        finally:
+            on_close()
+
+
+class _Inflater:
+    """Inflates gzip and deflate a piece at a time, so that a bomb cannot fill the memory."""
+
+    def __init__(self) -> None:
+        self.pending = b""  # compressed
+        self._stream: Any = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip or zlib, by the header
+
+    def piece(self) -> bytes:
+        """Up to 64 KiB of what the pending bytes hold; b"" if more of them are needed."""
+        while self.pending:
+            if self._stream.eof:  # another member of a gzip file follows
+                self._stream = zlib.decompressobj(zlib.MAX_WBITS | 32)
+            try:
+                piece: bytes = self._stream.decompress(self.pending, _PIECE)
+            except zlib.error as exc:
+                raise StreamInterrupted(f"the compressed body is damaged: {exc}") from exc
+            self.pending = self._stream.unconsumed_tail or self._stream.unused_data
+            if piece:
+                return piece
+        return b""
+
+    def end(self) -> None:
+        """Check that the compressed data ended where the body does."""
+        if not self._stream.eof:
+            raise StreamInterrupted("the compressed body was cut")
+
+
+def _inflater(encoding: str) -> _Inflater | None:
+    encoding = encoding.strip().lower()
+    if encoding in ("", "identity"):
+        return None
+    if encoding in ("gzip", "x-gzip", "deflate"):
+        return _Inflater()
+    raise UnexpectedContent(f"compressed with {encoding!r}, which was not asked for")

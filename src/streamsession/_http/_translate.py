@@ -1,0 +1,54 @@
+"""Our names for what an HTTP library raises. It need not be installed to be understood."""
+
+from typing import Final, NoReturn
+
+from .._errors import (
+    ConnectFailed,
+    InvalidRequest,
+    SessionError,
+    StreamError,
+    StreamInterrupted,
+    TimedOut,
+)
+
+__all__ = ["raise_as_ours", "translate"]
+
+# Exceptions are told by name, so that httpx2 need not be installed. What is not named here is a
+# connection that broke: the rest of TransportError, and what stands below httpx.
+_LIBRARIES: Final = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "h11", "h2", "anyio"})
+_CONNECT_FAILED: Final = frozenset({"ConnectError", "ProxyError"})
+_REFUSED: Final = frozenset({"CookieConflict", "InvalidURL", "LocalProtocolError"}) | {
+    "RequestNotRead", "UnsupportedProtocol"
+}  # fmt: skip
+
+
+def translate(exc: Exception, *, answered: bool) -> StreamError | InvalidRequest | None:
+    """Our name for what a transport raised; None if it did not come from one.
+
+    Args:
+        exc: What was raised.
+        answered: Whether the response had begun.
+    """
+    modules = {cls.__module__.partition(".")[0] for cls in type(exc).__mro__}
+    transported = isinstance(exc, OSError) or not modules.isdisjoint(_LIBRARIES)
+    if isinstance(exc, SessionError) or not transported:
+        return None
+    names = {cls.__name__ for cls in type(exc).__mro__}
+    what = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
+    if "ConnectTimeout" in names:
+        return TimedOut(f"could not connect in time ({what})", clock="connect")
+    if "TimeoutException" in names:
+        return TimedOut(f"timed out ({what})", clock="idle" if answered else "first_event")
+    if names & _CONNECT_FAILED and not answered:
+        return ConnectFailed(f"could not connect ({what})")
+    if names & _REFUSED and not answered:
+        return InvalidRequest(f"the request cannot be sent ({what})")
+    return StreamInterrupted(f"the connection broke ({what})")
+
+
+def raise_as_ours(exc: Exception, *, answered: bool) -> NoReturn:
+    """Raise our name for it from it, or itself if it did not come from a transport."""
+    ours = translate(exc, answered=answered)
+    if ours is None:
+        raise exc
+    raise ours from exc

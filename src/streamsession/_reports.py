@@ -1,0 +1,110 @@
+"""What a server says about its failures: in a frame, or in a response that is no stream. No I/O."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic_core import from_json
+from typing_extensions import TypeIs
+
+from ._errors import (
+    RemoteError,
+    StreamError,
+    UnexpectedContent,
+    status_error,
+)
+from ._retry import retry_after
+from ._validate import payload_of
+
+__all__ = ["is_acceptable", "is_cut_short", "parse_json", "refusal", "reported_error"]
+
+# The names that OpenAI, Anthropic, Google and AWS give to failures that pass.
+_PASSING: Final = frozenset({
+    "api_error", "internal", "internal_error", "internal_server_error", "overloaded",
+    "overloaded_error", "rate_limit_error", "rate_limit_exceeded", "resource_exhausted",
+    "server_error", "service_unavailable", "throttling_exception", "timeout", "timeout_error",
+    "unavailable", "408", "409", "429", "500", "502", "503", "504", "529",
+})  # fmt: skip
+
+
+def reported_error(frame: Any) -> RemoteError | None:
+    """The failure that a frame reports; None if it reports none.
+
+    Known are the two common shapes: a server-sent event named `error`, and an object with an
+    `error` member that is not null (or whose `type` is "error").
+    """
+    payload, name = payload_of(frame)
+    quoted = '"error"' if isinstance(payload, str) else b'"error"'
+    if name != "error" and quoted not in payload:  # type: ignore[operator]
+        return None
+    data = parse_json(payload)
+    body = data
+    if _is_object(data) and data.get("error"):
+        body = data["error"]
+    elif name != "error" and not (_is_object(data) and data.get("type") == "error"):
+        return None
+    if not _is_object(body):
+        text = body if isinstance(body, str) else str(payload)
+        return RemoteError(text or "the server reported an error", data=data)
+    named = [str(body[key]) for key in ("type", "code", "status") if body.get(key)]
+    message = body.get("message") or body.get("detail") or body.get("errorText")
+    return RemoteError(
+        str(message or "the server reported an error"),
+        type=next((each for each in named if each != "error"), ""),
+        retryable=any(each.lower() in _PASSING for each in named),
+        data=data,
+    )
+
+
+def _is_object(value: object) -> TypeIs[dict[str, Any]]:
+    return isinstance(value, dict)
+
+
+def is_cut_short(text: Any) -> bool:
+    """Whether it is the beginning of a JSON text, but not a whole one."""
+    if not isinstance(text, str | bytes):
+        return False
+    try:
+        from_json(text, allow_partial=True)
+    except ValueError:
+        return False
+    return parse_json(text) is None and text not in ("null", b"null")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text; None if it is none."""
+    try:
+        return from_json(text)
+    except ValueError:
+        return None
+
+
+def is_acceptable(status: int, media: str, accepted: tuple[str, ...]) -> bool:
+    """Whether a response carries what was asked for; one that names no media type may."""
+    as_json = media.endswith("+json") and "application/json" in accepted
+    return 200 <= status < 300 and (not media or media in accepted or as_json)  # noqa: PLR2004
+
+
+def refusal(
+    status: int, media: str, headers: Mapping[str, str], body: bytes, *, expected: str, now: float
+) -> StreamError:
+    """The error that a response which is not acceptable stands for.
+
+    Args:
+        status: Its HTTP status.
+        media: The media type of its body.
+        headers: Its headers.
+        body: The beginning of its body.
+        expected: The media type that was asked for.
+        now: Seconds since the epoch.
+    """
+    text = body.decode(errors="replace")
+    says = str(reported_error(text) or " ".join(text.split())[:200])
+    says = says and f": {says}"
+    about = {"body": text, "data": parse_json(text)}
+    if 200 <= status < 300:  # noqa: PLR2004
+        message = f"expected {expected}, got {media}{says}"
+        return UnexpectedContent(message, content_type=media, **about)
+    wait = retry_after(headers, now)
+    asked = "" if wait is None else f" (asked to wait {wait:g} s)"
+    message = f"HTTP {status}{asked}{says}"
+    return status_error(status)(message, status=status, retry_after=wait, **about)
