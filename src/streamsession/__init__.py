@@ -1,105 +1,20 @@
 """The skeleton of a streaming-API SDK: a guarded async session that streams typed events.
 
 `AsyncSession` guards an httpx connection pool and hands over typed Pydantic events one at a time
-while it stays open. Subclass it for an API; every name here is public.
+while it stays open. Subclass it for an API. The public names are those of `streamsession.__all__`.
 """
 
-from ._auth import BearerAuth, Credentials, HeaderAuth, TokenAuth
-from ._clocks import Timeouts
-from ._errors import (
-    AuthenticationError,
-    Conflict,
-    ConnectFailed,
-    DecodeError,
-    EventTooLarge,
-    InvalidRequest,
-    NotFound,
-    PermissionDenied,
-    RateLimited,
-    RemoteError,
-    ServerError,
-    SessionClosed,
-    SessionError,
-    SessionStateError,
-    StatusError,
-    StreamClosed,
-    StreamError,
-    StreamInterrupted,
-    StreamTruncated,
-    TimedOut,
-    UnexpectedContent,
-    UnprocessableContent,
-)
-from ._events import (
-    Done,
-    Event,
-    ReasoningDelta,
-    Reply,
-    TextDelta,
-    TokenEvent,
-    ToolCall,
-    ToolCallDelta,
-    ToolCallStart,
-    UnknownEvent,
-    Usage,
-)
-from ._framing import Decoder, JSONLinesDecoder, ServerSentEvent, SSEDecoder
-from ._http import Response
-from ._plan import StreamStats
-from ._request import Request
-from ._retry import RetryPolicy
-from ._session import AsyncSession
-from ._stream import Stream
-from ._version import __version__
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "AsyncSession",
-    "AuthenticationError",
-    "BearerAuth",
-    "Conflict",
-    "ConnectFailed",
-    "Credentials",
-    "DecodeError",
-    "Decoder",
-    "Done",
-    "Event",
-    "EventTooLarge",
-    "HeaderAuth",
-    "InvalidRequest",
-    "JSONLinesDecoder",
-    "NotFound",
-    "PermissionDenied",
-    "RateLimited",
-    "ReasoningDelta",
-    "RemoteError",
-    "Reply",
-    "Request",
-    "Response",
-    "RetryPolicy",
-    "SSEDecoder",
-    "ServerError",
-    "ServerSentEvent",
-    "SessionClosed",
-    "SessionError",
-    "SessionStateError",
-    "StatusError",
-    "Stream",
-    "StreamClosed",
-    "StreamError",
-    "StreamInterrupted",
-    "StreamStats",
-    "StreamTruncated",
-    "TextDelta",
-    "TimedOut",
-    "Timeouts",
-    "TokenAuth",
-    "TokenEvent",
-    "ToolCall",
-    "ToolCallDelta",
-    "ToolCallStart",
-    "UnexpectedContent",
-    "UnknownEvent",
-    "UnprocessableContent",
-    "Usage",
-    "__version__",
-]
+if TYPE_CHECKING:
+    from ._public import *  # noqa: F403
+else:
+
+    def __getattr__(name):
+        """Load the package when a name of it is first used: importing it alone costs nothing."""
+        if name.startswith("__") and name not in ("__all__", "__version__"):
+            raise AttributeError(name)
+        public = import_module("._public", __name__)
+        globals().update(vars(public))
+        return getattr(public, name)

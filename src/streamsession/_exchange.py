@@ -76,7 +76,6 @@ class Exchange(Generic[EventT]):
         self._held: deque[EventT | UnknownEvent] | None = None  # events not proved by their tail
         self._ran_off = False  # the frames have ended
         self._last: Any = None
-        self._last_id: str | None = None
         self._begun = 0.0
         self._failures = 0  # since there was progress
         self._busy: Flag | None = None  # while a task reads; set when it has left
@@ -252,8 +251,7 @@ class Exchange(Generic[EventT]):
     async def _resume(self, error: StreamError) -> bool:
         """Go on in a new response where this one broke; False if the API cannot."""
         while self.stats.events:
-            last_id = self.last_event_id or ""
-            request = self._plan.resume(self._plan.request, self.reply, last_id)
+            request = self._plan.resume(self._plan.request, self.reply, self._resume_id())
             if request is None:
                 return False
             delay = self._delay(error)
@@ -269,6 +267,11 @@ class Exchange(Generic[EventT]):
                 self._replay.resume()
                 return True
         return False
+
+    def _resume_id(self) -> str:
+        """The last id the server gave, also without an event; asked once all frames are out."""
+        ahead = self._decoder.last_event_id if isinstance(self._decoder, SSEDecoder) else ""
+        return ahead or self._replay.last_id
 
     def _delay(self, error: StreamError) -> float | None:
         """Seconds until the next attempt; None if there is none."""
@@ -308,18 +311,11 @@ class Exchange(Generic[EventT]):
             await self._clocks.limit(read, seconds)
         return bytes(body[:size])
 
-    @property
-    def last_event_id(self) -> str | None:
-        """The id that a resumed stream goes on from; None if the server gave none."""
-        if isinstance(self._decoder, SSEDecoder) and self._decoder.last_event_id:
-            self._last_id = self._decoder.last_event_id
-        return self._last_id
-
     def _annotated(self, exc: ExceptionT) -> ExceptionT:
         """The exception, with what had arrived before it."""
         if isinstance(exc, StreamError):
             exc.partial = self.reply
-            exc.last_event_id = self.last_event_id
+            exc.last_event_id = self._replay.last_id or None
             exc.attempts = self.stats.attempts
             exc.request_id = self.response.request_id if self.response else None
         if isinstance(exc, DecodeError):

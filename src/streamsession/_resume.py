@@ -14,9 +14,13 @@ class ReplayFilter:
 
     A frame with an id is known by it. Frames without one, after the id that was resumed from, are
     counted: what follows that id comes again in the same order. Only server-sent events have ids.
+
+    Attributes:
+        last_id: The last id the server gave with a frame; "" if it gave none, or took it back.
     """
 
     def __init__(self) -> None:
+        self.last_id = ""
         self._seen: dict[str, None] = {}  # ids in the order they came
         self._id = ""  # of the frame before
         self._since_id = 0  # frames without an id since then
@@ -27,14 +31,15 @@ class ReplayFilter:
         """The next frame comes from a new response."""
         self._catching_up = True
         self._to_skip = self._since_id
-        self._id = ""
+        self._id = ""  # which is not the server taking back an id
 
     def is_new(self, frame: Any) -> bool:
         """Whether the frame was not handed over before; asked once for each."""
         if not isinstance(frame, ServerSentEvent):
             return True
         named = frame.id != self._id
-        self._id = frame.id
+        if named:
+            self._id = self.last_id = frame.id
         if self._catching_up:
             if self._is_repeated(frame.id, named=named):
                 return False

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import ClassVar, Final, Protocol, TypeVar
 
+__all__ = ["DEFAULT_MAX_EVENT_BYTES", "Decoder"]
+
 # Smithy allows a payload of an AWS event stream as much.
 DEFAULT_MAX_EVENT_BYTES: Final = 16 * 1024 * 1024
 

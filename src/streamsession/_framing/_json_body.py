@@ -25,5 +25,5 @@ class JSONBodyDecoder:
         return self._limit.hand_over([])
 
     def flush(self) -> list[bytes]:
-        """The body."""
-        return [bytes(self._body) or b"null"]
+        """The body. Raises as `Decoder.flush`."""
+        return self._limit.hand_over([] if self._limit.exceeded else [bytes(self._body) or b"null"])

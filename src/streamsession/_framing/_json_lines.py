@@ -10,6 +10,8 @@ from ._decoder import DEFAULT_MAX_EVENT_BYTES
 from ._limit import EventLimit
 from ._lines import LineCutter
 
+__all__ = ["JSONLinesDecoder"]
+
 # That of RFC 8259, section 2, but for the LF.
 _WHITE_SPACE: Final = b" \t\r"
 

@@ -4,6 +4,8 @@ from typing import TypeVar
 
 from .._errors import EventTooLarge
 
+__all__ = ["EventLimit"]
+
 FrameT = TypeVar("FrameT")
 
 

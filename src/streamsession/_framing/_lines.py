@@ -2,6 +2,8 @@
 
 from typing import Final
 
+__all__ = ["LineCutter"]
+
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -15,17 +17,17 @@ class LineCutter:
 
     def __init__(self) -> None:
         self.partial = bytearray()
-        self._at_start = True
+        self._start: bytes | None = b""  # what may yet prove to be a BOM; None once that is decided
 
     @property
     def between_lines(self) -> bool:
         """True if the next byte begins a line and no BOM."""
-        return not (self.partial or self._at_start)
+        return not self.partial and self._start is None
 
     def cut(self, data: bytes) -> list[bytes]:
         """The lines that `data` ends, without their LF."""
-        if self._at_start:
-            data = self._without_bom(data)
+        if self._start is not None:
+            data = self._without_bom(self._start + data)
         lines = data.split(b"\n")
         if self.partial and len(lines) > 1:
             lines[0] = b"".join((self.partial, lines[0]))
@@ -33,10 +35,9 @@ class LineCutter:
         self.partial += lines.pop()
         return lines
 
-    def _without_bom(self, data: bytes) -> bytes:
-        start = bytes(self.partial) + data
-        if len(start) < len(_BOM) and _BOM.startswith(start):
-            return data  # it joins `partial`, which is looked at again when more has come
-        self._at_start = False
-        self.partial.clear()
+    def _without_bom(self, start: bytes) -> bytes:
+        if _BOM.startswith(start):
+            self._start = start
+            return b""
+        self._start = None
         return start.removeprefix(_BOM)

@@ -13,6 +13,8 @@ from ._decoder import DEFAULT_MAX_EVENT_BYTES
 from ._limit import EventLimit
 from ._lines import LineCutter
 
+__all__ = ["SSEDecoder", "ServerSentEvent"]
+
 _CR: Final = 0x0D  # `int in bytes` is several times faster than `bytes in bytes`
 
 # A plain event is one line of data, with or without a type in front of it.
@@ -20,7 +22,7 @@ _PLAIN_EVENT_OR_REST: Final = re.compile(
     r"(?:event: ([^\n]*+)\n)?+data: ([^\n]*+)\n\n|(.++)", re.DOTALL
 )
 
-# Every integer of so many digits can be made a float, to wait for. int() itself refuses 4301.
+# A longer integer may be more than a float can hold, and of 4301 digits int() makes none.
 _MAX_RETRY_DIGITS: Final = sys.float_info.max_10_exp
 
 
@@ -67,8 +69,8 @@ class SSEDecoder:
     def last_event_id(self) -> str:
         """The id to resume after, as of the last block that ended; "" if there was none.
 
-        It may be newer than the event that the caller is at: it is not that of the first but of
-        the last event which a `decode` returned, and a block without data sets it, too.
+        It is ahead of a caller who is still busy with the first of several events that came at
+        once: each of them carries its own. A block without data sets it, too.
         """
         return self._last_event_id
 
@@ -79,10 +81,10 @@ class SSEDecoder:
 
     @property
     def unfinished(self) -> ServerSentEvent | None:
-        """The event that a line end and a blank line would complete now; None if there is none.
+        """The event that a line end and a blank line would complete now; None if they would not.
 
-        At the end of the body it is what the standard discards. Its framing cannot tell whether
-        it is whole and only lacks the blank line, or was cut short.
+        At the end of the body it is what the standard discards. Whether it is whole and only lacks
+        the blank line, or was cut short, its framing cannot tell.
         """
         try:
             completed = copy.deepcopy(self).decode(b"\n\n")
@@ -111,7 +113,7 @@ class SSEDecoder:
         return data
 
     def _plain_events(self, data: bytes) -> list[ServerSentEvent]:
-        """What `_events` would return, at half the cost, if `data` is whole plain events; else []."""
+        """What `_events` would return, at half the cost, for nothing but whole plain events."""
         if self._size or not self._lines.between_lines or len(data) > self._limit.max_bytes:
             return []
         events: list[ServerSentEvent] = []
@@ -140,13 +142,13 @@ class SSEDecoder:
     def _fits(self, line: bytes | bytearray) -> bool:
         """Whether the event stays within the limit with this line, be it ended or not."""
         room = self._limit.max_bytes - self._size
-        return not line or len(line) <= room or _size(line) <= room
+        return not line or len(line) <= room or _cost(line) <= room
 
     def _read_field(self, line: bytes) -> None:
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         match name:
-            case b"":
+            case b"":  # a comment
                 return
             case b"data":
                 if self._data is None:
@@ -174,8 +176,8 @@ class SSEDecoder:
         self._size = 0
 
 
-def _size(line: bytes | bytearray) -> int:
-    """What a line, ended or not, adds to its event: a data line its value, another field all of it.
+def _cost(line: bytes | bytearray) -> int:
+    """The bytes that a line, ended or not, adds to an event: its value if it is data, else all.
 
     It must not shrink as the line grows, or the verdict would depend on where chunks are cut: so
     what may yet become a data line counts as one.
