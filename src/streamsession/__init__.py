@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from ._public import *  # noqa: F403
 else:
 
-    def __getattr__(name):
+    def __getattr__(name: str) -> object:
         """Load the package when a name of it is first used: importing it alone costs nothing."""
         if name.startswith("__") and name not in ("__all__", "__version__"):
             raise AttributeError(name)
         public = import_module("._public", __name__)
-        globals().update(vars(public))
+        globals().update({each: getattr(public, each) for each in public.__all__})
         return getattr(public, name)

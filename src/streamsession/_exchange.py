@@ -5,11 +5,10 @@ An `Exchange` never refers to the `Stream` that the user holds: when that is dro
 
 import logging
 import time
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final, Generic
+from typing import Final, Generic
 
 from anyio import Event as Flag
 from anyio import move_on_after, sleep
@@ -17,6 +16,7 @@ from anyio.lowlevel import current_token
 from typing_extensions import TypeVar
 
 from ._clocks import Clocks
+from ._decoding import Decoding
 from ._errors import (
     DecodeError,
     SessionError,
@@ -24,17 +24,13 @@ from ._errors import (
     StatusError,
     StreamClosed,
     StreamError,
-    StreamInterrupted,
-    StreamTruncated,
     TimedOut,
 )
 from ._events import EventT, Reply, UnknownEvent
-from ._framing import Decoder, SSEDecoder
 from ._http import Response
 from ._plan import Plan, StreamStats
-from ._reports import is_acceptable, is_cut_short, refusal
+from ._reports import is_acceptable, refusal
 from ._request import Request
-from ._resume import ReplayFilter
 from ._runtime import AlarmRang, close_within, run_later
 
 __all__ = ["Exchange"]
@@ -66,27 +62,17 @@ class Exchange(Generic[EventT]):
         self.stats = StreamStats()
         self.response: Response | None = None
         self._plan = plan
-        self._events: AsyncIterator[EventT | UnknownEvent] | None = None
-        self._frames: AsyncGenerator[Any] | None = None
-        self._decoder: Decoder[Any] = plan.framing(max_event_bytes=plan.max_event_bytes)
-        self._replay = ReplayFilter()
-        self._frame: Any = None
-        self._index = -1  # of that frame
-        self._in_tail = False  # the body has ended, and what it left may have been cut short
-        self._held: deque[EventT | UnknownEvent] | None = None  # events not proved by their tail
-        self._ran_off = False  # the frames have ended
-        self._last: Any = None
+        self._decoding: Decoding[EventT] | None = None  # of the attempt under way
+        self._last: object = None  # event
         self._begun = 0.0
         self._failures = 0  # since there was progress
         self._busy: Flag | None = None  # while a task reads; set when it has left
         self._why: Callable[[], SessionError] | None = None  # nothing more comes
         self._closed: Flag | None = None  # once it is being closed; set when it is
 
-    # Reading
-
     async def start(self) -> None:
         """Send the request if that was not done yet; returns once the response has begun."""
-        await self._run(partial(sleep, 0))
+        await self._run(self._started)
 
     async def next(self) -> EventT:
         """The next event; raises StopAsyncIteration once the stream has proved itself complete."""
@@ -104,7 +90,7 @@ class Exchange(Generic[EventT]):
             self._log("first event after %.3f s", stats.time_to_first_event)
         return event
 
-    async def _run(self, step: Callable[[], Awaitable[T]]) -> T:
+    async def _run(self, step: Callable[[Decoding[EventT]], Awaitable[T]]) -> T:
         """Take a step in the current attempt, or in another one if that failed before any event."""
         if self._busy is not None:
             raise SessionStateError("another task reads the stream; open one for each task")
@@ -114,20 +100,21 @@ class Exchange(Generic[EventT]):
         try:
             while True:
                 try:
-                    if self._events is None:
-                        await self._open()
-                    return await step()
+                    return await step(self._decoding or await self._open())
                 except StreamError as exc:
                     delay = None if self.stats.events else self._delay(exc)
                     if delay is None:
                         raise
-                    await self._shut()
-                    await self._sleep(delay)
+                await self._shut()
+                await self._sleep(delay)
+                self._decoding = None
         except StopAsyncIteration:
             self.reply.complete = True
-            await self._drain()
-            self.interrupt(partial(SessionStateError, _FINISHED))
-            await self._end()
+            try:
+                await self._drain()
+            finally:
+                self.interrupt(partial(SessionStateError, _FINISHED))
+                await self._end()
             raise
         except BaseException as exc:
             self.interrupt(partial(SessionStateError, _FAILED))
@@ -138,101 +125,29 @@ class Exchange(Generic[EventT]):
             self._busy.set()
             self._busy = None
 
-    async def _pull(self) -> EventT:
-        """The next event of this attempt that the consumer may see."""
+    async def _started(self, decoding: Decoding[EventT]) -> None:
+        pass
+
+    async def _pull(self, decoding: Decoding[EventT]) -> EventT:
+        """The next event that the consumer wants to see."""
         while True:
-            try:
-                event = await self._pull_any()
-            except (DecodeError, ValueError, LookupError) as exc:
-                if self._in_tail and (self._held is not None or is_cut_short(self._frame)):
-                    raise self._truncated() from exc
-                if isinstance(exc, SessionError):
-                    raise
-                reason = f"{type(exc).__name__}: {exc}"  # of json, pydantic, a decode() that trusts
-                raise DecodeError(f"decode() failed: {reason}", reason=reason) from exc
-            if self._held is not None and self._in_tail:
-                self._held.append(event)
-            elif isinstance(event, UnknownEvent) and not self._plan.keeps_unknown:
-                self.stats.unknown_events += 1
-            else:
-                return event  # type: ignore[return-value] # the union includes UnknownEvent
-
-    async def _pull_any(self) -> EventT | UnknownEvent:
-        if self._held and not self._in_tail:
-            return self._held.popleft()
-        try:
-            assert self._events is not None  # noqa: S101 - an attempt is open
-            return await anext(self._events)
-        except StopAsyncIteration:
-            if self._ran_off and not self._plan.clean_end_completes:
-                raise self._truncated() from None
-            if not self._held:
-                raise
-            self._in_tail = False  # decoding was satisfied: the tail was the final event
-            return self._held.popleft()
-
-    async def _read_frames(self) -> AsyncGenerator[Any]:
-        """The frames of the response, and of those that resume it."""
-        plan = self._plan
-        broken: StreamError | None = None
-        while True:
-            self._decoder = decoder = plan.framing(max_event_bytes=plan.max_event_bytes)
-            try:
-                while data := await self._read():
-                    for frame in decoder.decode(data):
-                        if self._replay.is_new(frame):
-                            self._index += 1
-                            self._frame = frame
-                            yield frame
-                broken = None if plan.clean_end_completes else self._truncated()
-            except StreamInterrupted as exc:
-                broken = exc
-            if broken is None or not await self._resume(broken):
-                break
-        if isinstance(broken, StreamInterrupted):
-            raise broken
-        self._in_tail = True
-        for frame in decoder.flush():
-            self._index += 1
-            self._frame = frame
-            yield frame
-        if isinstance(decoder, SSEDecoder) and decoder.unfinished is not None:
-            self._held = deque()
-            yield decoder.unfinished
-            raise self._truncated()  # it was not the final event: nothing of it counts
-        self._ran_off = True
-
-    async def _limited(self, work: Callable[[], Awaitable[T]]) -> T:
-        try:
-            return await self._clocks.limit(work)
-        except AlarmRang:
-            why = self._why or partial(StreamClosed, _CLOSED)
-            raise why() from None
-        except TimedOut as exc:
-            if self.response is None and self._plan.pool.is_full:
-                exc.add_note(
-                    "All connections of the pool are in use: close streams, or raise limits=."
-                )
-            raise
-
-    async def _read(self) -> bytes:
-        assert self.response is not None  # noqa: S101 - its frames are read once it is there
-        data = await self._limited(self.response.read)
-        self.stats.bytes += len(data)
-        return data
+            event = await decoding.next()
+            if not isinstance(event, UnknownEvent) or self._plan.keeps_unknown:
+                return event  # type: ignore[return-value] # EventT includes UnknownEvent
+            self.stats.unknown_events += 1
 
     # Attempts
 
-    async def _open(self) -> None:
-        """Begin an attempt: a response, and a fresh decoding of its frames."""
+    async def _open(self) -> Decoding[EventT]:
+        """Begin an attempt: a response, and a fresh decoding of it."""
         if not self._begun:
             self._plan.on_start(self)
             self._loop = current_token().native_token
             self._clocks = Clocks(self._plan.timeouts)
             self._begun = time.monotonic()
         await self._connect(self._plan.request)
-        self._frames = self._read_frames()
-        self._events = self._plan.decode(self._frames)
+        self._decoding = Decoding(self._plan, read=self._read, resume=self._resume)
+        return self._decoding
 
     async def _connect(self, request: Request) -> None:
         plan = self._plan
@@ -248,56 +163,11 @@ class Exchange(Generic[EventT]):
             now = plan.retry.clock()
             raise refusal(status, media, response.headers, body, expected=accepted[0], now=now)
 
-    async def _resume(self, error: StreamError) -> bool:
-        """Go on in a new response where this one broke; False if the API cannot."""
-        while self.stats.events:
-            request = self._plan.resume(self._plan.request, self.reply, self._resume_id())
-            if request is None:
-                return False
-            delay = self._delay(error)
-            if delay is None:
-                raise error
-            await self._shut_response()
-            await self._sleep(delay)
-            try:
-                await self._connect(request)
-            except StreamError as exc:
-                error = exc
-            else:
-                self._replay.resume()
-                return True
-        return False
-
-    def _resume_id(self) -> str:
-        """The last id the server gave, also without an event; asked once all frames are out."""
-        ahead = self._decoder.last_event_id if isinstance(self._decoder, SSEDecoder) else ""
-        return ahead or self._replay.last_id
-
-    def _delay(self, error: StreamError) -> float | None:
-        """Seconds until the next attempt; None if there is none."""
-        retry, decoder = self._plan.retry, self._decoder
-        if not retry.is_transient(error) or not self._plan.request.replayable:
-            return None
-        self._failures += 1
-        asked = error.retry_after if isinstance(error, StatusError) else None
-        if asked is None and isinstance(decoder, SSEDecoder) and decoder.retry is not None:
-            asked = decoder.retry / 1000
-        delay = retry.delay(self._failures, asked)
-        if delay is not None:
-            self._log("trying again in %.3f s after %s", delay, type(error).__name__)
-        elif self._failures > 1:
-            error.add_note(f"Gave up after {self.stats.attempts} attempts.")
-        return delay
-
-    async def _sleep(self, seconds: float) -> None:
-        self._clocks.begin("total")
-        await self._limited(partial(self._plan.retry.sleep or sleep, seconds))
-
-    # Errors
-
-    def _truncated(self) -> StreamTruncated:
-        came = f"{self.stats.events} events" if self.stats.events else "no event"
-        return StreamTruncated(f"the body ended after {came}: {self._plan.how_to_end}")
+    async def _read(self) -> bytes:
+        assert self.response is not None  # noqa: S101 - a decoding reads from a response
+        data = await self._limited(self.response.read)
+        self.stats.bytes += len(data)
+        return data
 
     async def _read_up_to(self, size: int, seconds: float) -> bytes:
         """What comes of the body within the time; it ends early once that many bytes have come."""
@@ -311,16 +181,68 @@ class Exchange(Generic[EventT]):
             await self._clocks.limit(read, seconds)
         return bytes(body[:size])
 
+    async def _resume(self, error: StreamError) -> bool:
+        """Go on in a new response where this one broke; False if the API cannot."""
+        while self.stats.events and self._decoding is not None:
+            resume_id = self._decoding.resume_id
+            request = self._plan.resume(self._plan.request, self.reply, resume_id)
+            if request is None:
+                return False
+            delay = self._delay(error)
+            if delay is None:
+                raise error
+            await self._shut_response()
+            await self._sleep(delay)
+            try:
+                await self._connect(request)
+            except StreamError as exc:
+                error = exc
+            else:
+                return True
+        return False
+
+    def _delay(self, error: StreamError) -> float | None:
+        """Seconds until the next attempt; None if there is none."""
+        retry = self._plan.retry
+        if not retry.is_transient(error) or not self._plan.request.replayable:
+            return None
+        self._failures += 1
+        asked = error.retry_after if isinstance(error, StatusError) else None
+        if asked is None and self._decoding is not None:
+            asked = self._decoding.reconnection_time
+        delay = retry.delay(self._failures, asked)
+        if delay is not None:
+            self._log("trying again in %.3f s after %s", delay, type(error).__name__)
+        elif self._failures > 1:
+            error.add_note(f"Gave up after {self.stats.attempts} attempts.")
+        return delay
+
+    async def _sleep(self, seconds: float) -> None:
+        self._clocks.begin("total")
+        await self._limited(partial(self._plan.retry.sleep or sleep, seconds))
+
+    async def _limited(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Await something of the server's until a clock runs out or the stream is interrupted."""
+        try:
+            return await self._clocks.limit(work)
+        except AlarmRang:
+            raise (self._why or partial(StreamClosed, _CLOSED))() from None  # noqa: RSE102 - a call
+        except TimedOut as exc:
+            if self.response is None and self._plan.pool.is_full:
+                exc.add_note("All connections of the pool are in use: close streams, raise limits=")
+            raise
+
     def _annotated(self, exc: ExceptionT) -> ExceptionT:
         """The exception, with what had arrived before it."""
         if isinstance(exc, StreamError):
             exc.partial = self.reply
-            exc.last_event_id = self._replay.last_id or None
             exc.attempts = self.stats.attempts
             exc.request_id = self.response.request_id if self.response else None
-        if isinstance(exc, DecodeError):
-            exc.index = max(self._index, exc.index)
-            exc.frame = self._frame if exc.frame is None else exc.frame
+        if isinstance(exc, StreamError) and self._decoding is not None:
+            exc.last_event_id = self._decoding.last_event_id or None
+            if isinstance(exc, DecodeError):
+                exc.index = max(self._decoding.index, exc.index)
+                exc.frame = self._decoding.frame if exc.frame is None else exc.frame
         if isinstance(exc, TimedOut) and exc.clock == "connect":
             exc.seconds = self._plan.timeouts.connect or 0.0
         return exc
@@ -387,11 +309,9 @@ class Exchange(Generic[EventT]):
 
     async def _shut(self) -> None:
         """Close what the attempt has open: what decodes, then the response."""
-        generators, self._events, self._frames = (self._events, self._frames), None, None
         try:
-            for generator in generators:
-                if isinstance(generator, AsyncGenerator):
-                    await self._closing(generator.aclose)
+            if self._decoding is not None:
+                await self._closing(self._decoding.aclose)
         finally:
             await self._shut_response()
 

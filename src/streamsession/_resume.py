@@ -22,7 +22,7 @@ class ReplayFilter:
     def __init__(self) -> None:
         self.last_id = ""
         self._seen: dict[str, None] = {}  # ids in the order they came
-        self._id = ""  # of the frame before
+        self._id: str = ""  # of the frame before
         self._since_id = 0  # frames without an id since then
         self._to_skip = 0
         self._catching_up = False
@@ -39,7 +39,8 @@ class ReplayFilter:
             return True
         named = frame.id != self._id
         if named:
-            self._id = self.last_id = frame.id
+            self._id = frame.id
+            self.last_id = frame.id
         if self._catching_up:
             if self._is_repeated(frame.id, named=named):
                 return False

@@ -115,7 +115,9 @@ class Pool:
             raw = await sending.answer(request, url, {**self._headers, **headers})
             names = (name for name in self._request_id_headers if name in raw.headers)
             request_id = raw.headers[name] if (name := next(names, None)) else None
-            return Response(raw, request_id=request_id, on_close=self._release)
+            return Response(
+                raw, request_id=request_id, reused=sending.reused, on_close=self._release
+            )
         except BaseException:
             try:
                 if raw is not None:
@@ -146,6 +148,8 @@ class _Sending:
         self._auth = auth
         self._timeouts = (connect_timeout, None, None, None)  # connect, read, write, pool
         self._traced = traced
+        self._connected = False
+        self.reused = False
 
     def answer(self, request: Request, url: str, headers: Mapping[str, str]) -> Guarded[Any]:
         """The answer, to be awaited."""
@@ -154,7 +158,10 @@ class _Sending:
 
     async def _trace(self, name: str, info: Mapping[str, Any]) -> None:
         """Told of every step of httpcore (https://www.encode.io/httpcore/extensions/#trace)."""
-        if name.startswith("connection.") and name.endswith(".complete"):
+        connecting = name.startswith("connection.")
+        self._connected |= connecting
+        self.reused = not self._connected
+        if connecting and name.endswith(".complete"):
             self._guarded.hold()
         else:
             self._guarded.release()

@@ -20,13 +20,18 @@ class Response:
         status: The HTTP status code.
         headers: The response's headers; look-up ignores case.
         request_id: The server's id of this response; None if it named none.
+        reused: Whether the connection had carried a request before; False if it cannot be told,
+            which takes a transport of httpx's own.
         content_type: The media type without its parameters, in lower case; "" if none was named.
     """
 
-    def __init__(self, raw: Any, *, request_id: str | None, on_close: Callable[[], None]) -> None:
+    def __init__(
+        self, raw: Any, *, request_id: str | None, reused: bool, on_close: Callable[[], None]
+    ) -> None:
         self.status: int = raw.status_code
         self.headers: Mapping[str, str] = raw.headers
         self.request_id = request_id
+        self.reused = reused
         self.content_type = raw.headers.get("content-type", "").partition(";")[0].strip().lower()
         self._raw = raw
         # Not aiter_raw(), which adds a layer, nor aiter_bytes(), which inflates without a bound.
