@@ -6,9 +6,10 @@ from typing import Any, Generic
 
 from ._errors import DecodeError, SessionError, StreamError, StreamInterrupted, StreamTruncated
 from ._events import EventT, UnknownEvent
-from ._framing import Decoder, SSEDecoder
-from ._plan import Plan
+from ._framing import Decoder, ServerSentEvent, SSEDecoder
+from ._plan import Plan, StreamStats
 from ._reports import is_cut_short
+from ._request import Request
 from ._resume import ReplayFilter
 
 __all__ = ["Decoding"]
@@ -25,17 +26,19 @@ class Decoding(Generic[EventT]):
     def __init__(
         self,
         plan: Plan[EventT],
+        stats: StreamStats,
         *,
         read: Callable[[], Awaitable[bytes]],
-        resume: Callable[[StreamError], Awaitable[bool]],
+        resume: Callable[[StreamError], Awaitable[Request | None]],
     ) -> None:
         self.frame: Any = None
         self.index = -1
         self._plan = plan
+        self._stats = stats
         self._read = read
         self._resume = resume
         self._decoder: Decoder[Any] = plan.framing(max_event_bytes=plan.max_event_bytes)
-        self._replay = ReplayFilter()
+        self._replay = ReplayFilter() if plan.resumable else None
         # The body has ended, and what it left may have been cut short.
         self._in_tail = False
         # Events of an unfinished frame, handed over only if it turns out to be the final one.
@@ -45,15 +48,17 @@ class Decoding(Generic[EventT]):
         self._events = plan.decode(self._frames)
 
     @property
-    def last_event_id(self) -> str:
-        """The id of the last frame that had one; "" if none had."""
-        return self._replay.last_id
+    def last_event_id(self) -> str | None:
+        """The last id that the server gave with a frame; None if it gave none, or took it back."""
+        if self._replay is not None:
+            return self._replay.last_id or None
+        return self.frame.id or None if isinstance(self.frame, ServerSentEvent) else None
 
     @property
     def resume_id(self) -> str:
         """The last id the server gave, also without data; asked once all its frames are out."""
         ahead = self._decoder.last_event_id if isinstance(self._decoder, SSEDecoder) else ""
-        return ahead or self._replay.last_id
+        return ahead or self.last_event_id or ""
 
     @property
     def reconnection_time(self) -> float | None:
@@ -61,12 +66,20 @@ class Decoding(Generic[EventT]):
         retry = self._decoder.retry if isinstance(self._decoder, SSEDecoder) else None
         return None if retry is None else retry / 1000
 
-    async def next(self) -> EventT | UnknownEvent:
-        """The next event; raises StopAsyncIteration once the stream has proved itself complete.
+    async def next(self) -> EventT:
+        """The next event that the consumer wants to see.
 
         Raises:
+            StopAsyncIteration: The stream has proved itself complete.
             StreamError: It ended in another way.
         """
+        while True:
+            event = await self._next()
+            if not isinstance(event, UnknownEvent) or self._plan.keeps_unknown:
+                return event  # type: ignore[return-value] # EventT includes UnknownEvent
+            self._stats.unknown_events += 1
+
+    async def _next(self) -> EventT | UnknownEvent:
         if self._held and not self._in_tail:
             return self._held.popleft()
         try:
@@ -76,14 +89,14 @@ class Decoding(Generic[EventT]):
                 event = await anext(self._events)
         except StopAsyncIteration:
             if self._ran_off and not self._plan.clean_end_completes:
-                raise self.truncated() from None
+                raise self._truncated() from None
             self._in_tail = False  # `decode` was satisfied: what it held back has been proved
             if not self._held:
                 raise
             return self._held.popleft()
         except (DecodeError, ValueError, LookupError) as exc:
             if self._in_tail and (self._held is not None or is_cut_short(self.frame)):
-                raise self.truncated() from exc
+                raise self._truncated() from exc
             if isinstance(exc, SessionError):
                 raise
             reason = f"{type(exc).__name__}: {exc}"  # of json, pydantic, or a `decode` that trusts
@@ -101,7 +114,7 @@ class Decoding(Generic[EventT]):
             vars(self).pop("_read", None)  # bound to whoever holds this: a reference cycle
             vars(self).pop("_resume", None)
 
-    def truncated(self) -> StreamTruncated:
+    def _truncated(self) -> StreamTruncated:
         """The error of a body that ended before what proves it complete."""
         return StreamTruncated(
             f"the body ended after {self.index + 1} frames: {self._plan.how_to_end}"
@@ -115,16 +128,18 @@ class Decoding(Generic[EventT]):
             try:
                 while data := await self._read():
                     for frame in self._decoder.decode(data):
-                        if self._replay.is_new(frame):
+                        if self._replay is None or self._replay.is_new(frame):
                             self.index += 1
                             self.frame = frame
                             yield frame
-                broken = None if plan.clean_end_completes else self.truncated()
+                broken = None if plan.clean_end_completes else self._truncated()
             except StreamInterrupted as exc:
                 broken = exc
-            if broken is None or not await self._resume(broken):
+            request = None if broken is None else await self._resume(broken)
+            if request is None:
                 break
-            self._replay.resume()
+            if self._replay is not None:
+                self._replay.resume(after_last_id="last-event-id" in request.headers)
             self._decoder = plan.framing(max_event_bytes=plan.max_event_bytes)
         if isinstance(broken, StreamInterrupted):
             raise broken
@@ -136,5 +151,5 @@ class Decoding(Generic[EventT]):
         if isinstance(self._decoder, SSEDecoder) and self._decoder.unfinished is not None:
             self._held = deque()
             yield self._decoder.unfinished
-            raise self.truncated()  # it was not the final event: nothing of it counts
+            raise self._truncated()  # it was not the final event: nothing of it counts
         self._ran_off = True

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from typing import Final, Generic
+from typing import Any, Final, Generic
 
 from anyio import Event as Flag
 from anyio import move_on_after, sleep
@@ -26,7 +26,7 @@ from ._errors import (
     StreamError,
     TimedOut,
 )
-from ._events import EventT, Reply, UnknownEvent
+from ._events import EventT, Reply
 from ._http import Response
 from ._plan import Plan, StreamStats
 from ._reports import is_acceptable, refusal
@@ -66,17 +66,18 @@ class Exchange(Generic[EventT]):
         self._last: object = None  # event
         self._begun = 0.0
         self._failures = 0  # since there was progress
-        self._busy: Flag | None = None  # while a task reads; set when it has left
+        self._busy = False  # a task is reading
+        self._left: Flag | None = None  # set when it has left, for whoever waits for that
         self._why: Callable[[], SessionError] | None = None  # nothing more comes
         self._closed: Flag | None = None  # once it is being closed; set when it is
 
     async def start(self) -> None:
         """Send the request if that was not done yet; returns once the response has begun."""
-        await self._run(self._started)
+        await self._run(_stay)
 
     async def next(self) -> EventT:
         """The next event; raises StopAsyncIteration once the stream has proved itself complete."""
-        event = await self._run(self._pull)
+        event = await self._run(_pull)
         stats = self.stats
         stats.events += 1
         stats.longest_gap = max(stats.longest_gap, self._clocks.waited)
@@ -92,11 +93,11 @@ class Exchange(Generic[EventT]):
 
     async def _run(self, step: Callable[[Decoding[EventT]], Awaitable[T]]) -> T:
         """Take a step in the current attempt, or in another one if that failed before any event."""
-        if self._busy is not None:
+        if self._busy:
             raise SessionStateError("another task reads the stream; open one for each task")
         if self._why is not None:
             raise self._annotated(self._why())
-        self._busy = Flag()
+        self._busy = True
         try:
             while True:
                 try:
@@ -122,19 +123,9 @@ class Exchange(Generic[EventT]):
             await self._end()
             raise
         finally:
-            self._busy.set()
-            self._busy = None
-
-    async def _started(self, decoding: Decoding[EventT]) -> None:
-        pass
-
-    async def _pull(self, decoding: Decoding[EventT]) -> EventT:
-        """The next event that the consumer wants to see."""
-        while True:
-            event = await decoding.next()
-            if not isinstance(event, UnknownEvent) or self._plan.keeps_unknown:
-                return event  # type: ignore[return-value] # EventT includes UnknownEvent
-            self.stats.unknown_events += 1
+            self._busy = False
+            if self._left is not None:
+                self._left.set()
 
     # Attempts
 
@@ -146,7 +137,7 @@ class Exchange(Generic[EventT]):
             self._clocks = Clocks(self._plan.timeouts)
             self._begun = time.monotonic()
         await self._connect(self._plan.request)
-        self._decoding = Decoding(self._plan, read=self._read, resume=self._resume)
+        self._decoding = Decoding(self._plan, self.stats, read=self._read, resume=self._resume)
         return self._decoding
 
     async def _connect(self, request: Request) -> None:
@@ -181,13 +172,13 @@ class Exchange(Generic[EventT]):
             await self._clocks.limit(read, seconds)
         return bytes(body[:size])
 
-    async def _resume(self, error: StreamError) -> bool:
-        """Go on in a new response where this one broke; False if the API cannot."""
-        while self.stats.events and self._decoding is not None:
+    async def _resume(self, error: StreamError) -> Request | None:
+        """Go on in a new response where this one broke; None if the API cannot."""
+        while self._plan.resumable and self.stats.events and self._decoding is not None:
             resume_id = self._decoding.resume_id
             request = self._plan.resume(self._plan.request, self.reply, resume_id)
             if request is None:
-                return False
+                return None
             delay = self._delay(error)
             if delay is None:
                 raise error
@@ -198,8 +189,8 @@ class Exchange(Generic[EventT]):
             except StreamError as exc:
                 error = exc
             else:
-                return True
-        return False
+                return request
+        return None
 
     def _delay(self, error: StreamError) -> float | None:
         """Seconds until the next attempt; None if there is none."""
@@ -239,7 +230,7 @@ class Exchange(Generic[EventT]):
             exc.attempts = self.stats.attempts
             exc.request_id = self.response.request_id if self.response else None
         if isinstance(exc, StreamError) and self._decoding is not None:
-            exc.last_event_id = self._decoding.last_event_id or None
+            exc.last_event_id = self._decoding.last_event_id
             if isinstance(exc, DecodeError):
                 exc.index = max(self._decoding.index, exc.index)
                 exc.frame = self._decoding.frame if exc.frame is None else exc.frame
@@ -249,28 +240,24 @@ class Exchange(Generic[EventT]):
 
     # Ending
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a task is reading."""
-        return self._busy is not None
-
     def interrupt(self, why: Callable[[], SessionError]) -> None:
         """From now on whoever reads gets `why`, also a task that is reading already."""
         if self._why is None:
             self._why = why
-            if self._busy is not None and self._begun:
+            if self._busy and self._begun:
                 self._clocks.interrupt()
 
     async def end(self) -> None:
         """Release the connection once no task is reading any more; `interrupt` comes before."""
-        if self._busy is not None:
+        if self._busy:
+            self._left = self._left or Flag()
             with move_on_after(self._plan.close_timeout, shield=True):
-                await self._busy.wait()
+                await self._left.wait()
         await self._end()
 
     async def close(self) -> None:
         """End the stream and release its connection, for reuse if the final event has come."""
-        if self._busy is not None:
+        if self._busy:
             self.interrupt(partial(StreamClosed, "another task closed the stream"))
         elif self._why is None:
             self.interrupt(partial(SessionStateError, _CLOSED))
@@ -331,3 +318,11 @@ class Exchange(Generic[EventT]):
         if log.isEnabledFor(logging.DEBUG):
             said = message % values
             log.debug("session %s request %s: %s", self._plan.session_id, request_id or "-", said)
+
+
+def _pull(decoding: Decoding[EventT]) -> Awaitable[EventT]:
+    return decoding.next()
+
+
+async def _stay(decoding: Decoding[Any]) -> None:
+    pass

@@ -1,8 +1,9 @@
 """What a stream is told by its session, and what it tells of itself. Data only."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic
+from types import EllipsisType
+from typing import Any, Generic, TypedDict
 
 from ._clocks import Timeouts
 from ._events import EventT, Reply, UnknownEvent
@@ -11,7 +12,20 @@ from ._http import Pool
 from ._request import Request
 from ._retry import RetryPolicy
 
-__all__ = ["Plan", "StreamStats"]
+__all__ = ["Plan", "StreamOptions", "StreamStats", "how_to_end"]
+
+
+class StreamOptions(TypedDict, total=False):
+    """The options of one request; `AsyncSession.open_stream` explains each."""
+
+    json: Any
+    content: str | bytes | AsyncIterable[bytes] | None
+    params: Mapping[str, Any] | None
+    headers: Mapping[str, str] | None
+    framing: type[Decoder[Any]] | None
+    final_events: tuple[type[Any], ...] | EllipsisType | None
+    timeout: Timeouts | None
+    retry: RetryPolicy | None
 
 
 @dataclass
@@ -53,6 +67,7 @@ class Plan(Generic[EventT]):
     keep_reply: bool
     timeouts: Timeouts
     retry: RetryPolicy
+    resumable: bool
     resume: Callable[[Request, Reply[EventT], str], Request | None]
     max_event_bytes: int
     close_timeout: float
@@ -60,3 +75,24 @@ class Plan(Generic[EventT]):
     """Given the exchange before it sends anything; raises if the session is not open."""
     on_end: Callable[[Any], None]
     """Given the exchange once its connection is released."""
+
+
+def how_to_end(finals: tuple[type[Any], ...] | None, marker: str | None, *, custom: bool) -> str:
+    """What a stream that ended early lacked, to end the sentence that says so.
+
+    Args:
+        finals: The final events; None if a clean end is a sign too.
+        marker: The final marker; None if there is none.
+        custom: Whether the session has a `decode` of its own, which alone decides.
+    """
+    if custom:
+        return "decode() had not returned to say that it is complete"
+    if finals is None and marker is None:
+        return "the last frame was cut short"
+    signs = [each.__name__ for each in finals or ()] + ([] if marker is None else [repr(marker)])
+    if signs:
+        return f"{' or '.join(signs)} had not come"
+    return (
+        "nothing was declared to prove it complete: set final_events = (LastEvent,) or "
+        "final_marker = '[DONE]', or final_events = None if a clean end is the only sign"
+    )

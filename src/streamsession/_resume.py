@@ -27,10 +27,15 @@ class ReplayFilter:
         self._to_skip = 0
         self._catching_up = False
 
-    def resume(self) -> None:
-        """The next frame comes from a new response."""
+    def resume(self, *, after_last_id: bool) -> None:
+        """The next frame comes from a new response.
+
+        Args:
+            after_last_id: Whether it sends what follows the last id; else it may start anywhere,
+                and only ids are told from each other.
+        """
         self._catching_up = True
-        self._to_skip = self._since_id
+        self._to_skip = self._since_id if after_last_id else 0
         self._id = ""  # which is not the server taking back an id
 
     def is_new(self, frame: Any) -> bool:

@@ -2,18 +2,14 @@
 
 import logging
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from dataclasses import replace
 from functools import lru_cache, partial
-from types import EllipsisType, TracebackType
+from types import EllipsisType
 from typing import (
     Any,
     ClassVar,
-    Final,
     Generic,
-    Literal,
-    Self,
-    TypedDict,
     Unpack,
     get_args,
     get_origin,
@@ -25,17 +21,16 @@ from typing_extensions import TypeVar, get_original_bases
 
 from ._auth import BearerAuth, HeaderAuth
 from ._clocks import Timeouts
-from ._errors import InvalidRequest, RemoteError, SessionClosed, SessionStateError, TimedOut
+from ._errors import InvalidRequest, RemoteError
 from ._events import Done, EventT, Reply, TokenEvent, UnknownEvent
-from ._exchange import Exchange
 from ._framing import DEFAULT_MAX_EVENT_BYTES, Decoder, SSEDecoder
 from ._framing._json_body import JSONBodyDecoder
+from ._guard import Guard
 from ._http import Auth, HTTPClient, Limits, Pool, Transport
-from ._plan import Plan
+from ._plan import Plan, StreamOptions, how_to_end
 from ._reports import reported_error
 from ._request import Request, check_base_url, check_headers, encode_json
 from ._retry import RetryPolicy
-from ._runtime import close_within
 from ._stream import Stream
 from ._validate import EventReader, read_events
 from ._version import __version__
@@ -47,20 +42,7 @@ T = TypeVar("T")
 log = logging.getLogger("streamsession")
 
 
-class StreamOptions(TypedDict, total=False):
-    """The options of one request; `AsyncSession.open_stream` explains each."""
-
-    json: Any
-    content: str | bytes | AsyncIterable[bytes] | None
-    params: Mapping[str, Any] | None
-    headers: Mapping[str, str] | None
-    framing: type[Decoder[Any]] | None
-    final_events: tuple[type[Any], ...] | EllipsisType | None
-    timeout: Timeouts | None
-    retry: RetryPolicy | None
-
-
-class AsyncSession(Generic[EventT]):
+class AsyncSession(Guard, Generic[EventT]):
     """A guarded connection pool that streams typed events; subclass it for an API.
 
     `class Acme(AsyncSession[Token | Done])` says once what a stream yields; class attributes say
@@ -107,9 +89,6 @@ class AsyncSession(Generic[EventT]):
     """The largest event, in bytes; a larger one is `EventTooLarge`."""
     keep_reply: bool = True
     """False for streams without an end: `Stream.reply` and errors then keep no events."""
-    close_timeout: float = 5.0
-    """The longest that each step of closing may take, in seconds."""
-
     _event_type: ClassVar[Any] = TokenEvent
     _reader: ClassVar[EventReader[Any] | None] = None
 
@@ -122,8 +101,8 @@ class AsyncSession(Generic[EventT]):
         cls._event_type = event_type
         if not isinstance(event_type, TypeVar):
             cls._reader = EventReader(TypeAdapter(event_type))
-            if "final_events" not in cls.__dict__:
-                cls.final_events = ()  # those of the parent are of another type
+            if cls.final_events is AsyncSession.final_events:
+                cls.final_events = ()  # which are of another type
 
     def __init__(
         self,
@@ -163,7 +142,7 @@ class AsyncSession(Generic[EventT]):
             raise ValueError("pass api_key= or auth=, not both")
         if http_client is not None and (transport is not None or limits is not None):
             raise ValueError("http_client= has a transport and limits of its own: pass only it")
-        self.id: Final = os.urandom(8).hex()
+        super().__init__()
         self.base_url = check_base_url(self.base_url if base_url is None else base_url)
         self.headers = check_headers({**self.headers, **(headers or {})})
         self.timeout = timeout or self.timeout
@@ -185,19 +164,11 @@ class AsyncSession(Generic[EventT]):
             client=http_client,
             request_id_headers=self.request_id_headers,
         )
-        self._state: Literal["new", "open", "closed"] = "new"
-        self._open_exchanges: set[Exchange[Any]] = set()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._state} id={self.id} base_url={self.base_url!r}>"
 
     # What a subclass may redefine
-
-    async def connect(self) -> None:
-        """Awaited on entering, with the pool open: a handshake, a token exchange. Does nothing."""
-
-    async def disconnect(self) -> None:
-        """Awaited on leaving a session that was entered, before its pool closes. Does nothing."""
 
     def stream(self, *args: Any, **kwargs: Any) -> Stream[EventT]:
         """A stream of the API's main endpoint; here the same as `open_stream`.
@@ -297,6 +268,8 @@ class AsyncSession(Generic[EventT]):
         if events is not None and isinstance(final_events, EllipsisType):
             finals = ()
         custom = events is None and type(self).decode is not AsyncSession.decode
+        overridden = type(self).resume_request is not AsyncSession.resume_request
+        resumable = self.resumable or overridden
         framing = framing or self.framing
         accepted = framing.content_types
         sent = {"accept": ", ".join(accepted), "accept-encoding": "identity"}
@@ -332,16 +305,17 @@ class AsyncSession(Generic[EventT]):
                 ),
                 final_events=finals or (),
                 clean_end_completes=finals is None and self.final_marker is None,
-                how_to_end=_how_to_end(finals or (), self.final_marker, custom=custom),
+                how_to_end=how_to_end(finals, self.final_marker, custom=custom),
                 keeps_unknown=reader.keeps_unknown,
                 keep_reply=self.keep_reply,
                 timeouts=timeout or self.timeout,
                 retry=retry or self.retry,
+                resumable=resumable,
                 resume=self.resume_request,
                 max_event_bytes=self.max_event_bytes,
                 close_timeout=self.close_timeout,
                 on_start=self._on_start,
-                on_end=self._open_exchanges.discard,
+                on_end=self._exchanges.discard,
             )
         )
 
@@ -372,76 +346,6 @@ class AsyncSession(Generic[EventT]):
         async with self.open_stream(method, path, events=adapter, **options) as stream:
             return await anext(stream)
 
-    # Entering and leaving
-
-    async def __aenter__(self) -> Self:
-        """Open the pool and await `connect`; when that fails or is cancelled, nothing stays open.
-
-        Raises:
-            SessionStateError: It was entered before.
-        """
-        if self._state != "new":
-            raise SessionStateError(f"a session is entered once, this one is {self._state}")
-        self._pool.open()
-        self._state = "open"
-        log.debug("session %s request -: enter %s", self.id, type(self).__name__)
-        try:
-            await self.connect()
-        except BaseException as exc:
-            await self._leave(exc, self._close_streams, self._pool.aclose)
-            raise
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End the open streams, await `disconnect`, close the pool: each of them, whatever happens.
-
-        Each takes at most `close_timeout` seconds, also when cancelled. What fails is raised after
-        the others are done, or noted on the exception that leaves the block.
-        """
-        await self._leave(exc, self._close_streams, self.disconnect, self._pool.aclose)
-
-    async def _leave(
-        self, reason: BaseException | None, *steps: Callable[[], Awaitable[None]]
-    ) -> None:
-        self._state = "closed"
-        failures: list[BaseException] = []
-        for step in steps:
-            try:
-                finished = await close_within(self.close_timeout, step())
-            except BaseException as exc:  # noqa: BLE001 - raised once the other steps are done
-                failures.append(exc)
-            else:
-                if not finished:
-                    limit = self.close_timeout
-                    message = f"{step.__name__.strip('_')} took longer than {limit} s"
-                    failures.append(TimedOut(message, clock="close", seconds=limit))
-        log.debug("session %s request -: exit, %d failures", self.id, len(failures))
-        failures.sort(key=lambda exc: isinstance(exc, Exception))  # a cancellation goes first
-        for failure in failures:
-            if reason is None:
-                raise failure
-            reason.add_note(f"Closing the session failed too: {failure!r}")
-
-    async def _close_streams(self) -> None:
-        why = partial(SessionClosed, "the session was left while this stream was open")
-        exchanges = list(self._open_exchanges)
-        for exchange in exchanges:
-            exchange.interrupt(why)
-        for exchange in exchanges:
-            await exchange.end()
-
-    def _on_start(self, exchange: Exchange[Any]) -> None:
-        if self._state == "new":
-            raise SessionStateError("the session is not open: use `async with` on it first")
-        if self._state == "closed":
-            raise SessionStateError("the session is closed: open a new one")
-        self._open_exchanges.add(exchange)
-
     @classmethod
     def _event_reader(cls) -> EventReader[EventT]:
         reader = cls._reader or EventReader(TypeAdapter(cls._event_type))
@@ -464,16 +368,3 @@ class AsyncSession(Generic[EventT]):
 
 
 _reader_for = lru_cache(maxsize=128)(EventReader[Any])
-
-
-def _how_to_end(finals: tuple[type[Any], ...], marker: str | None, *, custom: bool) -> str:
-    """What a stream that ended early lacked, to end the sentence that says so."""
-    if custom:
-        return "decode() had not returned to say that it is complete"
-    signs = [each.__name__ for each in finals] + ([] if marker is None else [repr(marker)])
-    if signs:
-        return f"{' or '.join(signs)} had not come"
-    return (
-        "nothing was declared to prove it complete: set final_events = (LastEvent,) or "
-        "final_marker = '[DONE]', or final_events = None if a clean end is the only sign"
-    )

@@ -112,6 +112,8 @@ class Pool:
             traced = self._is_own and not isinstance(self._auth, httpx.Auth)
             sending = _Sending(self._client, self._auth, connect_timeout, traced=traced)
             url = join_url(self._base_url, request.path)
+            if request.params:  # build_request(params=) would drop the query of the path
+                url = str(httpx.URL(url).copy_merge_params(request.params))
             raw = await sending.answer(request, url, {**self._headers, **headers})
             names = (name for name in self._request_id_headers if name in raw.headers)
             request_id = raw.headers[name] if (name := next(names, None)) else None
@@ -191,7 +193,6 @@ class _Sending:
         """Send, and follow redirects within the origin."""
         method, content = request.method, request.content
         options: dict[str, Any] = {
-            "params": request.params or None,
             "headers": {**headers, **request.headers},
             "timeout": self._timeouts,
             "extensions": {"trace": self._trace},
@@ -212,7 +213,6 @@ class _Sending:
                 return raw
             await raw.aclose()
             url = _redirect_target(str(built.url), raw.headers["location"], status)
-            options["params"] = None
             if status not in (307, 308):  # only these repeat method and body
                 method, content = "GET", None
             elif not request.replayable:
