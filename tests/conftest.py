@@ -1,9 +1,36 @@
 """What all tests share."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
+import certifi
 import pytest
+
+pytest_plugins = ["streamsession.testing.fixtures"]
+
+# httpx and httpcore read a body through async generators of their own; trio tells of each that a
+# response closed early leaves unfinished (https://github.com/encode/httpx/issues/2139).
+_THEIR_GENERATORS = r"ignore:Async generator '(httpx2?|httpcore2?)\.:ResourceWarning"
+
+_CERTIFICATE_ENDS = "-----END CERTIFICATE-----\n"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("filterwarnings", _THEIR_GENERATORS)
 
 
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     backend: str = request.param
     return backend
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
+    """Spare every httpx client from loading all of them, which takes longer than most tests."""
+    first, end, _ = Path(certifi.where()).read_text(encoding="utf-8").partition(_CERTIFICATE_ENDS)
+    path = tmp_path_factory.mktemp("certificates") / "one.pem"
+    path.write_text(first + end, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(path))
+        yield

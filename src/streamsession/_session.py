@@ -1,6 +1,5 @@
 """The session: an SDK's client class, guarding a connection pool and opening streams on it."""
 
-import logging
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from dataclasses import replace
@@ -38,8 +37,6 @@ from ._version import __version__
 __all__ = ["AsyncSession"]
 
 T = TypeVar("T")
-
-log = logging.getLogger("streamsession")
 
 
 class AsyncSession(Guard, Generic[EventT]):
@@ -89,12 +86,17 @@ class AsyncSession(Guard, Generic[EventT]):
     """The largest event, in bytes; a larger one is `EventTooLarge`."""
     keep_reply: bool = True
     """False for streams without an end: `Stream.reply` and errors then keep no events."""
+    limits: Limits | None = None
+    """The size of the pool, as `httpx.Limits`; None is 1000 connections, 20 of them idle."""
+
     _event_type: ClassVar[Any] = TokenEvent
     _reader: ClassVar[EventReader[Any] | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Read the event type, and with it check that its members can be told apart."""
         super().__init_subclass__(**kwargs)
+        if isinstance(cls.final_events, type):
+            raise TypeError(f"{cls.__name__}.final_events is a tuple: write (LastEvent,)")
         event_type = cls._declared_event_type()
         if event_type is None:
             return
@@ -122,13 +124,13 @@ class AsyncSession(Guard, Generic[EventT]):
         """Nothing is opened yet: that is what entering does.
 
         Args:
-            base_url: What the paths of requests are appended to.
+            base_url: What the paths of requests are appended to; at last, that of `http_client`.
             api_key: A secret, sent as `api_key_header` says.
             auth: Other credentials, instead of `api_key`: a `Credentials` or an `httpx.Auth`.
             headers: Sent with every request, over those of the class.
             timeout: How long to wait for the server.
             retry: What is tried again, how often and when.
-            limits: The size of the pool; None is 1000 connections, 20 of them idle.
+            limits: The size of the pool.
             transport: Carries the requests of the session's own client; closed with it.
             http_client: Used instead of a client of its own, with its own settings; never closed.
             max_event_bytes: The largest event, in bytes.
@@ -143,7 +145,8 @@ class AsyncSession(Guard, Generic[EventT]):
         if http_client is not None and (transport is not None or limits is not None):
             raise ValueError("http_client= has a transport and limits of its own: pass only it")
         super().__init__()
-        self.base_url = check_base_url(self.base_url if base_url is None else base_url)
+        of_client = str(getattr(http_client, "base_url", ""))
+        self.base_url = check_base_url(base_url or self.base_url or of_client)
         self.headers = check_headers({**self.headers, **(headers or {})})
         self.timeout = timeout or self.timeout
         self.retry = retry or self.retry
@@ -159,7 +162,7 @@ class AsyncSession(Guard, Generic[EventT]):
             base_url=self.base_url,
             headers={**own, **self.headers},
             auth=auth,
-            limits=limits,
+            limits=limits or self.limits,
             transport=transport,
             client=http_client,
             request_id_headers=self.request_id_headers,
@@ -268,6 +271,13 @@ class AsyncSession(Guard, Generic[EventT]):
         if events is not None and isinstance(final_events, EllipsisType):
             finals = ()
         custom = events is None and type(self).decode is not AsyncSession.decode
+        validate = partial(
+            read_events,
+            reader=reader,
+            remote_error=self.remote_error,
+            final_events=finals or (),
+            final_marker=self.final_marker,
+        )
         overridden = type(self).resume_request is not AsyncSession.resume_request
         resumable = self.resumable or overridden
         framing = framing or self.framing
@@ -294,15 +304,7 @@ class AsyncSession(Guard, Generic[EventT]):
                 headers=sent,
                 framing=framing,
                 content_types=(*accepted, *self.content_types),
-                decode=self.decode
-                if custom
-                else partial(
-                    read_events,
-                    reader=reader,
-                    remote_error=self.remote_error,
-                    final_events=finals or (),
-                    final_marker=self.final_marker,
-                ),
+                decode=self.decode if custom else validate,
                 final_events=finals or (),
                 clean_end_completes=finals is None and self.final_marker is None,
                 how_to_end=how_to_end(finals, self.final_marker, custom=custom),

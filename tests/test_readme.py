@@ -1,0 +1,64 @@
+"""What the README shows works as it stands."""
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from streamsession.testing import ScriptedResponse, ScriptedServer, sse
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+CLASS, USE, TESTS = BLOCKS
+
+
+@pytest.fixture
+def acme() -> Iterator[ModuleType]:
+    """The README's class as the module that the rest of it imports."""
+    module = ModuleType("acme")
+    sys.modules["acme"] = module
+    exec(CLASS, vars(module))  # noqa: S102 - our own text
+    yield module
+    del sys.modules["acme"]
+
+
+def coroutine(source: str, names: dict[str, Any]) -> Any:
+    indented = "".join(f"    {line}\n" for line in source.splitlines())
+    exec(f"async def shown():\n{indented}    return reply\n", names)  # noqa: S102
+    return names["shown"]()
+
+
+@pytest.mark.anyio
+async def test_the_class_streams_in_all_the_ways_shown(
+    acme: ModuleType, scripted_server: ScriptedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = sse({"type": "token", "text": "Hello"}, {"type": "done"})
+    scripted_server.play(*[ScriptedResponse(steps=(body,))] * 3)
+    acme.Acme.base_url = scripted_server.url
+    reply = await coroutine(USE, vars(acme))
+    assert reply.text == "Hello"
+    assert capsys.readouterr().out == "Hello"
+    assert scripted_server.requests[0].headers["authorization"] == "Bearer ..."
+    assert scripted_server.requests[0].json() == {"prompt": "Hello", "model": "acme-1"}
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("acme")
+@pytest.mark.parametrize(
+    "name", ["test_a_broken_stream_keeps_what_came", "test_chunking_changes_nothing"]
+)
+async def test_the_tests_shown_pass(name: str, scripted_server: ScriptedServer) -> None:
+    names: dict[str, Any] = {}
+    exec(TESTS, names)  # noqa: S102
+    await names[name](scripted_server)
+
+
+def test_the_class_shown_is_15_lines_without_the_blank_ones() -> None:
+    lines = [
+        line for line in CLASS.splitlines() if line and not line.startswith(("from", "import"))
+    ]
+    assert len(lines) <= 15
