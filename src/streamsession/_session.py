@@ -145,8 +145,9 @@ class AsyncSession(Guard, Generic[EventT]):
         if http_client is not None and (transport is not None or limits is not None):
             raise ValueError("http_client= has a transport and limits of its own: pass only it")
         super().__init__()
-        of_client = str(getattr(http_client, "base_url", ""))
-        self.base_url = check_base_url(base_url or self.base_url or of_client)
+        if base_url is None:
+            base_url = self.base_url or str(getattr(http_client, "base_url", ""))
+        self.base_url = check_base_url(base_url)
         self.headers = check_headers({**self.headers, **(headers or {})})
         self.timeout = timeout or self.timeout
         self.retry = retry or self.retry

@@ -2,7 +2,10 @@
 
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
+
+from anyio import CancelScope
 
 from .._errors import StreamInterrupted, UnexpectedContent
 from .._runtime import Guarded
@@ -10,6 +13,7 @@ from ._translate import raise_as_ours
 
 __all__ = ["Response"]
 
+_MOST_BUFFERED: Final = 64 * 1024  # chunks of one byte that httpcore may have read already
 _PIECE: Final = 64 * 1024  # bytes inflated at a time, as many as httpcore reads from a socket
 
 
@@ -38,6 +42,7 @@ class Response:
         self._chunks = aiter(raw.stream)
         self._inflater = _inflater(raw.headers.get("content-encoding", ""))
         self._on_close: Callable[[], None] | None = on_close
+        self._is_suspended = False  # the library's generators are, in the middle of the body
 
     def __repr__(self) -> str:
         return f"<Response {self.status} request_id={self.request_id!r}>"
@@ -53,6 +58,7 @@ class Response:
         while True:
             if self._inflater is not None and (piece := self._inflater.piece()):
                 return piece
+            self._is_suspended = False
             try:
                 chunk: bytes = await Guarded(anext(self._chunks))
             except StopAsyncIteration:
@@ -61,6 +67,7 @@ class Response:
                 return b""
             except Exception as exc:  # noqa: BLE001 - translated or raised again
                 raise_as_ours(exc, answered=True)
+            self._is_suspended = True
             if self._inflater is not None:
                 self._inflater.pending += chunk
             elif chunk:
@@ -77,6 +84,16 @@ class Response:
             raise_as_ours(exc, answered=True)
         finally:
             on_close()
+        if self._is_suspended:
+            await self._unwind()
+
+    async def _unwind(self) -> None:
+        """Let the library's generators come to an end: trio warns of each that is only dropped."""
+        with CancelScope() as scope, suppress(Exception):
+            scope.cancel()  # so that they end at the first thing they would wait for
+            for _ in range(_MOST_BUFFERED):
+                if not await anext(self._chunks, None):
+                    break
 
 
 class _Inflater:
