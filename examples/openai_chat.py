@@ -102,11 +102,11 @@ class ChatDecoder(SSEDecoder):
     https://github.com/ggml-org/llama.cpp/pull/16109
     """
 
-    def _read_field(self, line: bytes) -> None:
+    def read_field(self, line: bytes) -> None:
         if line.startswith(b"error:"):
-            super()._read_field(b"event: error")
+            super().read_field(b"event: error")
             line = line.replace(b"error:", b"data:", 1)
-        super()._read_field(line)
+        super().read_field(line)
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any, Generic
+from typing import Any, Final, Generic
 
 from ._errors import DecodeError, SessionError, StreamError, StreamInterrupted, StreamTruncated
 from ._events import EventT, UnknownEvent
@@ -11,8 +11,12 @@ from ._plan import Plan, StreamStats
 from ._reports import is_cut_short
 from ._request import Request
 from ._resume import ReplayFilter
+from ._validate import explain
 
 __all__ = ["Decoding"]
+
+# What json, pydantic, and code that trusts the shape of its data raise about data.
+_OF_DATA: Final = (AttributeError, LookupError, TypeError, ValueError)
 
 
 class Decoding(Generic[EventT]):
@@ -44,6 +48,8 @@ class Decoding(Generic[EventT]):
         # Events of an unfinished frame, handed over only if it turns out to be the final one.
         self._held: deque[EventT | UnknownEvent] | None = None
         self._ran_off = False
+        self._last: object = None  # event handed over
+        self._finals = plan.final_events
         self._frames = self._read_frames()
         self._events = plan.decode(self._frames)
 
@@ -76,6 +82,7 @@ class Decoding(Generic[EventT]):
         while True:
             event = await self._next()
             if not isinstance(event, UnknownEvent) or self._plan.keeps_unknown:
+                self._last = event
                 return event  # type: ignore[return-value] # EventT includes UnknownEvent
             self._stats.unknown_events += 1
 
@@ -88,18 +95,19 @@ class Decoding(Generic[EventT]):
                 self._held.append(event)
                 event = await anext(self._events)
         except StopAsyncIteration:
-            if self._ran_off and not self._plan.clean_end_completes:
+            proved = self._plan.clean_end_completes or isinstance(self._last, self._finals)
+            if self._ran_off and not proved:
                 raise self._truncated() from None
             self._in_tail = False  # `decode` was satisfied: what it held back has been proved
             if not self._held:
                 raise
             return self._held.popleft()
-        except (DecodeError, ValueError, LookupError) as exc:
+        except (DecodeError, *_OF_DATA) as exc:
             if self._in_tail and (self._held is not None or is_cut_short(self.frame)):
                 raise self._truncated() from exc
             if isinstance(exc, SessionError):
                 raise
-            reason = f"{type(exc).__name__}: {exc}"  # of json, pydantic, or a `decode` that trusts
+            reason = explain(exc)
             raise DecodeError(f"decode() failed: {reason}", reason=reason) from exc
         return event
 

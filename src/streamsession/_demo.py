@@ -138,7 +138,9 @@ def _reply(request: RecordedRequest) -> ScriptedResponse:
     """The embedded server's side: one event a token, at reading speed."""
     tokens = [TextDelta(text=word + " ") for word in _REPLY.split()]
     usage = Usage(input_tokens=len(request.body.split()), output_tokens=len(tokens))
-    return ScriptedResponse.sse(*tokens, usage, Done(), pause=_SECONDS_PER_TOKEN)
+    return ScriptedResponse.sse(
+        *tokens, usage, Done(finish_reason="stop"), pause=_SECONDS_PER_TOKEN
+    )
 
 
 async def _show(session: EmbeddedSession | OpenAISession | AnthropicSession, prompt: str) -> None:

@@ -13,6 +13,7 @@ __all__ = [
     "Done",
     "Event",
     "EventT",
+    "NeutralEvent",
     "ReasoningDelta",
     "Reply",
     "TextDelta",
@@ -59,8 +60,11 @@ class UnknownEvent(Event):
     """The event's payload as it came; not parsed."""
 
 
-class _Neutral(Event):
-    """Base of the vocabulary: what the APIs of language models have in common."""
+class NeutralEvent(Event):
+    """Base of the vocabulary: what the APIs of language models have in common.
+
+    Subclass it for what one of them has besides.
+    """
 
     choice: int = 0
     """Which of several answers to the same prompt, counted from 0."""
@@ -79,7 +83,7 @@ class _Neutral(Event):
         return self
 
 
-class TextDelta(_Neutral):
+class TextDelta(NeutralEvent):
     """A piece of the answer's text."""
 
     type: Literal["text"] = "text"
@@ -90,7 +94,7 @@ class TextDelta(_Neutral):
         return "" if self.choice else self.text
 
 
-class ReasoningDelta(_Neutral):
+class ReasoningDelta(NeutralEvent):
     """A piece of the model's reasoning; no part of the answer."""
 
     type: Literal["reasoning"] = "reasoning"
@@ -101,15 +105,7 @@ class ReasoningDelta(_Neutral):
         return ""
 
 
-class ToolCallStart(_Neutral):
-    """The model begins to call a tool; the arguments follow in pieces."""
-
-    type: Literal["tool_call_start"] = "tool_call_start"
-    id: str
-    name: str
-
-
-class ToolCallDelta(_Neutral):
+class ToolCallDelta(NeutralEvent):
     """A fragment of a tool call's arguments: JSON text that is not complete by itself."""
 
     type: Literal["tool_call_delta"] = "tool_call_delta"
@@ -117,7 +113,10 @@ class ToolCallDelta(_Neutral):
     arguments: str
 
 
-class ToolCall(_Neutral):
+_ARGUMENTS = TypeAdapter(dict[str, JsonValue], config=ConfigDict(defer_build=True))
+
+
+class ToolCall(NeutralEvent):
     """A tool call with all its arguments."""
 
     type: Literal["tool_call"] = "tool_call"
@@ -140,10 +139,22 @@ class ToolCall(_Neutral):
         )
 
 
-_ARGUMENTS = TypeAdapter(dict[str, JsonValue], config=ConfigDict(defer_build=True))
+class ToolCallStart(NeutralEvent):
+    """The model begins to call a tool; the arguments follow in pieces."""
+
+    type: Literal["tool_call_start"] = "tool_call_start"
+    id: str
+    name: str
+
+    def finish(self, raw_arguments: str) -> ToolCall:
+        """The call with its assembled arguments; see `ToolCall.parse`."""
+        call = ToolCall.parse(
+            id=self.id, name=self.name, raw_arguments=raw_arguments, choice=self.choice
+        )
+        return call.of(self.wire)
 
 
-class Usage(_Neutral):
+class Usage(NeutralEvent):
     """The tokens spent so far; each report replaces the one before it."""
 
     type: Literal["usage"] = "usage"
@@ -153,12 +164,12 @@ class Usage(_Neutral):
     """Tokens of the answer; None if the API did not say."""
 
 
-class Done(_Neutral):
+class Done(NeutralEvent):
     """The answer is complete."""
 
     type: Literal["done"] = "done"
-    finish_reason: str = "stop"
-    """Why it ended, as the API names it: "stop", "length", "tool_calls", ..."""
+    finish_reason: str | None = None
+    """Why it ended, as the API names it: "stop", "length", "tool_calls"; None if it did not say."""
 
 
 TokenEvent: TypeAlias = (

@@ -83,15 +83,15 @@ def how_to_end(finals: tuple[type[Any], ...] | None, marker: str | None, *, cust
     Args:
         finals: The final events; None if a clean end is a sign too.
         marker: The final marker; None if there is none.
-        custom: Whether the session has a `decode` of its own, which alone decides.
+        custom: Whether the session has a `decode` of its own, which may decide.
     """
-    if custom:
-        return "decode() had not returned to say that it is complete"
     if finals is None and marker is None:
         return "the last frame was cut short"
     signs = [each.__name__ for each in finals or ()] + ([] if marker is None else [repr(marker)])
     if signs:
         return f"{' or '.join(signs)} had not come"
+    if custom:
+        return "decode() had not returned to say that it is complete"
     return (
         "nothing was declared to prove it complete: set final_events = (LastEvent,) or "
         "final_marker = '[DONE]', or final_events = None if a clean end is the only sign"

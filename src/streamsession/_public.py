@@ -29,6 +29,7 @@ from ._errors import (
 from ._events import (
     Done,
     Event,
+    NeutralEvent,
     ReasoningDelta,
     Reply,
     TextDelta,
@@ -63,6 +64,7 @@ __all__ = [
     "HeaderAuth",
     "InvalidRequest",
     "JSONLinesDecoder",
+    "NeutralEvent",
     "NotFound",
     "PermissionDenied",
     "RateLimited",

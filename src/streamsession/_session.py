@@ -186,13 +186,30 @@ class AsyncSession(Guard, Generic[EventT]):
 
         For protocols that need more, write an async generator with local variables for its state.
         Returning from it says that the stream is complete; running off the end of the frames says
-        that the server hung up. Frames are `ServerSentEvent`s, or the `bytes` of a JSON line.
+        that the server hung up. Frames are `ServerSentEvent`s, or the `bytes` of a JSON line. An
+        event of `final_events` proves the stream complete wherever it comes from.
         """
         return read_events(
             frames,
             reader=self._event_reader(),
             remote_error=self.remote_error,
             final_events=self.final_events or (),
+            final_marker=self.final_marker,
+        )
+
+    def read(
+        self, frames: AsyncIterator[Any], wire: TypeAdapter[T]
+    ) -> AsyncIterator[T | UnknownEvent]:
+        """Frames as objects of the wire, for a `decode` that makes its events of these.
+
+        They are read as in a session that yields them itself: by their type, `remote_error` is
+        raised, and `final_marker` ends them. Yield an `UnknownEvent` on, for it to be counted.
+        """
+        return read_events(
+            frames,
+            reader=_reader_for(wire),
+            remote_error=self.remote_error,
+            final_events=(),
             final_marker=self.final_marker,
         )
 

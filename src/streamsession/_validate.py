@@ -10,7 +10,7 @@ from ._errors import DecodeError, RemoteError
 from ._events import EventT, UnknownEvent
 from ._framing import ServerSentEvent
 
-__all__ = ["EventReader", "payload_of", "read_events"]
+__all__ = ["EventReader", "explain", "payload_of", "read_events"]
 
 
 class EventReader(Generic[EventT]):
@@ -63,7 +63,7 @@ class EventReader(Generic[EventT]):
             if unknown := self._unknown_type(exc, name):
                 data = payload if isinstance(payload, str) else payload.decode(errors="replace")
                 return UnknownEvent(type=unknown, data=data)
-            reason = _reason(exc, self._tags)
+            reason = explain(exc, self._tags)
             raise DecodeError(f"not an event of the stream: {reason}", reason=reason) from exc
         return event
 
@@ -125,8 +125,10 @@ def _literals(annotation: Any) -> tuple[str, ...]:
     return tuple(value for value in get_args(annotation) if isinstance(value, str))
 
 
-def _reason(exc: ValidationError, tags: frozenset[str]) -> str:
-    """What is wrong, in one line: the field, what was expected, what came."""
+def explain(exc: Exception, tags: frozenset[str] = frozenset()) -> str:
+    """What is wrong with some data, in one line: the field, what was expected, what came."""
+    if not isinstance(exc, ValidationError):
+        return f"{type(exc).__name__}: {exc}"
     errors = exc.errors(include_url=False)
     first = errors[0]
     loc = first["loc"][1:] if first["loc"][:1] and first["loc"][0] in tags else first["loc"]

@@ -132,7 +132,7 @@ class SSEDecoder:
                     events.append(self._event(self._data))
                 self._end_block()
             elif self._fits(line):
-                self._read_field(line)
+                self.read_field(line)
             else:
                 self._limit.exceeded = True
                 return events
@@ -144,7 +144,8 @@ class SSEDecoder:
         room = self._limit.max_bytes - self._size
         return not line or len(line) <= room or _cost(line) <= room
 
-    def _read_field(self, line: bytes) -> None:
+    def read_field(self, line: bytes) -> None:
+        """Take in one line that is not blank, without its end; override it for a dialect."""
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         match name:

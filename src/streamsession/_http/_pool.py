@@ -205,7 +205,7 @@ class _Sending:
                     self._guarded.hold()
                 raw = await self._client.send(built, stream=True, follow_redirects=False, **auth)
             except Exception as exc:  # noqa: BLE001 - translated or raised again
-                raise_as_ours(exc, answered=False)
+                raise_as_ours(exc, answered=False, url=url)
             finally:
                 self._guarded.release()
             status = raw.status_code

@@ -10,6 +10,7 @@ from .._errors import (
     StreamInterrupted,
     TimedOut,
 )
+from .._request import origin
 
 __all__ = ["raise_as_ours", "translate"]
 
@@ -22,33 +23,37 @@ _REFUSED: Final = frozenset({"CookieConflict", "InvalidURL", "LocalProtocolError
 }  # fmt: skip
 
 
-def translate(exc: Exception, *, answered: bool) -> StreamError | InvalidRequest | None:
+def translate(
+    exc: Exception, *, answered: bool, url: str = ""
+) -> StreamError | InvalidRequest | None:
     """Our name for what a transport raised; None if it did not come from one.
 
     Args:
         exc: What was raised.
         answered: Whether the response had begun.
+        url: What was to be reached; only its origin is shown.
     """
     modules = {cls.__module__.partition(".")[0] for cls in type(exc).__mro__}
     transported = isinstance(exc, OSError) or not modules.isdisjoint(_LIBRARIES)
     if isinstance(exc, SessionError) or not transported:
         return None
     names = {cls.__name__ for cls in type(exc).__mro__}
+    where = " to {}://{}:{}".format(*origin(url)) if url else ""
     what = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
     if "ConnectTimeout" in names:
-        return TimedOut(f"could not connect in time ({what})", clock="connect")
+        return TimedOut(f"could not connect{where} in time ({what})", clock="connect")
     if "TimeoutException" in names:
         return TimedOut(f"timed out ({what})", clock="idle" if answered else "first_event")
     if names & _CONNECT_FAILED and not answered:
-        return ConnectFailed(f"could not connect ({what})")
+        return ConnectFailed(f"could not connect{where} ({what})")
     if names & _REFUSED and not answered:
         return InvalidRequest(f"the request cannot be sent ({what})")
     return StreamInterrupted(f"the connection broke ({what})")
 
 
-def raise_as_ours(exc: Exception, *, answered: bool) -> NoReturn:
+def raise_as_ours(exc: Exception, *, answered: bool, url: str = "") -> NoReturn:
     """Raise our name for it from it, or itself if it did not come from a transport."""
-    ours = translate(exc, answered=answered)
+    ours = translate(exc, answered=answered, url=url)
     if ours is None:
         raise exc
     raise ours from exc
