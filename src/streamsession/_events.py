@@ -4,9 +4,11 @@ No I/O, no clock, no framing: an event does not know how it was sent.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Generic, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter
+from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic_core import from_json
 from typing_extensions import TypeVar
 
 __all__ = [
@@ -113,9 +115,6 @@ class ToolCallDelta(NeutralEvent):
     arguments: str
 
 
-_ARGUMENTS = TypeAdapter(dict[str, JsonValue], config=ConfigDict(defer_build=True))
-
-
 class ToolCall(NeutralEvent):
     """A tool call with all its arguments."""
 
@@ -130,13 +129,11 @@ class ToolCall(NeutralEvent):
     @classmethod
     def parse(cls, *, id: str, name: str, raw_arguments: str, choice: int = 0) -> Self:  # noqa: A002
         """A tool call from its assembled arguments; no arguments at all are an empty object."""
+        call = partial(cls, id=id, name=name, raw_arguments=raw_arguments, choice=choice)
         try:
-            arguments = _ARGUMENTS.validate_json(raw_arguments or "{}")
+            return call(arguments=from_json(raw_arguments or "{}"))
         except ValueError:
-            arguments = None
-        return cls(
-            id=id, name=name, arguments=arguments, raw_arguments=raw_arguments, choice=choice
-        )
+            return call(arguments=None)
 
 
 class ToolCallStart(NeutralEvent):

@@ -143,6 +143,7 @@ class Exchange(Generic[EventT]):
     async def _connect(self, request: Request) -> None:
         plan = self._plan
         self.stats.attempts += 1
+        self.response = None
         self._log("attempt %d: %s", self.stats.attempts, request.method)
         self._clocks.begin("idle" if self.stats.events else "first_event")
         connect = plan.timeouts.connect

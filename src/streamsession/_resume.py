@@ -43,15 +43,15 @@ class ReplayFilter:
         if not isinstance(frame, ServerSentEvent):
             return True
         named = frame.id != self._id
-        if named:
-            self._id = frame.id
-            self.last_id = frame.id
+        self._id = frame.id
         if self._catching_up:
             if self._is_repeated(frame.id, named=named):
                 return False
             self._catching_up = False
         if named:
+            self.last_id = frame.id
             self._since_id = 0
+            self._seen.pop(frame.id, None)  # it is the newest again
             self._seen[frame.id] = None
             if len(self._seen) > _REMEMBERED:
                 del self._seen[next(iter(self._seen))]

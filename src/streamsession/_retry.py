@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from math import isfinite
 
@@ -52,11 +53,14 @@ class RetryPolicy:
     sleep: Callable[[float], Awaitable[None]] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a policy that cannot even try once."""
+        """Refuse a policy that cannot even try once, or that waits no real time."""
         if self.attempts < 1:
             raise ValueError(
                 f"RetryPolicy.attempts counts the first try: 1 or more, got {self.attempts}"
             )
+        for name in ("base_delay", "max_delay", "max_retry_after"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"RetryPolicy.{name} is in seconds, 0 or more")
 
     def is_transient(self, error: StreamError) -> bool:
         """Whether the same request may succeed later."""
@@ -103,7 +107,9 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     if seconds is not None:
         return seconds
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+        date = parsedate_to_datetime(value)
+        date = date if date.tzinfo else date.replace(tzinfo=UTC)  # as every HTTP date is
+        return max(0.0, date.timestamp() - now)
     except (ValueError, OverflowError):
         return None
 

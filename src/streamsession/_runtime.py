@@ -161,6 +161,9 @@ class Guarded(Generic[T]):
     shield holds back only scopes, not `Task.cancel`; `asyncio.shield` needs another task, in which
     the scopes that httpcore has entered must not be left. So it is the futures awaited within that
     are shielded, one by one, in the task itself. What is held back comes when `work` has ended.
+
+    Nor does a cancellation reach a mere checkpoint, where httpcore takes its locks with nothing to
+    undo: it waits for the next wait.
     """
 
     _scope: CancelScope | None = None
@@ -221,7 +224,7 @@ class Guarded(Generic[T]):
             except asyncio.CancelledError as exc:
                 if str(exc).startswith("Cancelled via cancel scope"):  # as anyio itself tells it
                     raise
-                if may_pass:
+                if may_pass and trap is not None:
                     self._cancels -= 1
                     raise
                 self._held_back = exc

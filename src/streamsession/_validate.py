@@ -77,10 +77,13 @@ class EventReader(Generic[EventT]):
 
     def _unknown_type(self, exc: ValidationError, name: str) -> str | None:
         for error in exc.errors(include_url=False):
+            tag = error["input"]
             if error["type"] == "union_tag_invalid":
-                return str(error.get("ctx", {})["tag"])
-            if error["type"] == "literal_error" and error["loc"] == (self._key,):
-                return str(error["input"])
+                tag = tag.get(self._key)
+            elif error["type"] != "literal_error" or error["loc"] != (self._key,):
+                tag = None
+            if isinstance(tag, str):
+                return tag
             if error["type"] == "json_invalid" and name and name not in self._tags:
                 return name  # what an unknown event carries need not be JSON
         return None

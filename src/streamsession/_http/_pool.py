@@ -57,11 +57,10 @@ class Pool:
         self._transport = transport
         self._client: Any = client
         self._owned: httpx.AsyncClient | None = None
-        self._is_own = client is None and transport is None
         self._request_id_headers = request_id_headers
         # A request cancelled while it queues in httpcore's pool can leave a connection there for
         # good (https://github.com/encode/httpcore/issues/1093): so ours never queue there.
-        size = self._limits.max_connections if self._is_own else None
+        size = None if client or transport else self._limits.max_connections
         self._slots = None if size is None else Semaphore(size, fast_acquire=True)
 
     @property
@@ -108,9 +107,7 @@ class Pool:
             await self._slots.acquire()
         raw: Any = None
         try:
-            # An httpx.Auth may wait for what it likes before the transport has anything to trace.
-            traced = self._is_own and not isinstance(self._auth, httpx.Auth)
-            sending = _Sending(self._client, self._auth, connect_timeout, traced=traced)
+            sending = _Sending(self._client, self._auth, connect_timeout)
             url = join_url(self._base_url, request.path)
             if request.params:  # build_request(params=) would drop the query of the path
                 url = str(httpx.URL(url).copy_merge_params(request.params))
@@ -136,20 +133,17 @@ class Pool:
 class _Sending:
     """One request on its way to its answer: signed, redirected, and cancelled only where it may be.
 
-    httpcore loses a connection for good that is cancelled between being assigned and being used:
-    before it connects (https://github.com/encode/httpcore/issues/1093), and again before the
-    request is written. Its trace extension tells where that is; cancelling waits until it is past.
+    httpcore loses a connection for good that is cancelled when it is made but not yet used
+    (https://github.com/encode/httpcore/issues/1093). Its trace extension tells when that is:
+    cancelling waits until it is over.
     """
 
     _guarded: Guarded[Any]
 
-    def __init__(
-        self, client: Any, auth: Auth | None, connect_timeout: float | None, *, traced: bool
-    ) -> None:
+    def __init__(self, client: Any, auth: Auth | None, connect_timeout: float | None) -> None:
         self._client = client
         self._auth = auth
         self._timeouts = (connect_timeout, None, None, None)  # connect, read, write, pool
-        self._traced = traced
         self._connected = False
         self.reused = False
 
@@ -201,8 +195,6 @@ class _Sending:
         for _ in range(1 + _MAX_REDIRECTS):
             try:
                 built = self._client.build_request(method, url, content=content, **options)
-                if self._traced:
-                    self._guarded.hold()
                 raw = await self._client.send(built, stream=True, follow_redirects=False, **auth)
             except Exception as exc:  # noqa: BLE001 - translated or raised again
                 raise_as_ours(exc, answered=False, url=url)
