@@ -7,8 +7,8 @@ from typing import Any, Final, Generic
 from ._errors import DecodeError, SessionError, StreamError, StreamInterrupted, StreamTruncated
 from ._events import EventT, UnknownEvent
 from ._framing import Decoder, ServerSentEvent, SSEDecoder
+from ._json import is_cut_short
 from ._plan import Plan, StreamStats
-from ._reports import is_cut_short
 from ._request import Request
 from ._resume import ReplayFilter
 from ._validate import explain

@@ -262,9 +262,11 @@ class Exchange(Generic[EventT]):
             self.interrupt(partial(StreamClosed, "another task closed the stream"))
         elif self._why is None:
             self.interrupt(partial(SessionStateError, _CLOSED))
-            if isinstance(self._last, self._plan.final_events):
+        try:
+            if self._closed is None and isinstance(self._last, self._plan.final_events):
                 await self._drain()
-        await self.end()
+        finally:
+            await self.end()
 
     def abandon(self) -> None:
         """Have the event loop end a stream that nobody holds any more; callable from anywhere."""

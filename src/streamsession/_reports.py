@@ -3,19 +3,17 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from pydantic_core import from_json
-from typing_extensions import TypeIs
-
 from ._errors import (
     RemoteError,
     StreamError,
     UnexpectedContent,
     status_error,
 )
+from ._json import is_object, parse_json
 from ._retry import retry_after
 from ._validate import payload_of
 
-__all__ = ["is_acceptable", "is_cut_short", "parse_json", "refusal", "reported_error"]
+__all__ = ["is_acceptable", "refusal", "reported_error"]
 
 # The names that OpenAI, Anthropic, Google and AWS give to failures that pass.
 _PASSING: Final = frozenset({
@@ -34,18 +32,19 @@ def reported_error(frame: Any) -> RemoteError | None:
     """
     payload, name = payload_of(frame)
     quoted = '"error"' if isinstance(payload, str) else b'"error"'
-    if name != "error" and quoted not in payload:  # type: ignore[operator]
+    if not isinstance(payload, str | bytes) or (name != "error" and quoted not in payload):
         return None
     data = parse_json(payload)
     body = data
-    if _is_object(data) and data.get("error"):
+    if is_object(data) and data.get("error"):
         body = data["error"]
-    elif name != "error" and not (_is_object(data) and data.get("type") == "error"):
+    elif name != "error" and not (is_object(data) and data.get("type") == "error"):
         return None
-    if not _is_object(body):
-        text = body if isinstance(body, str) else str(payload)
+    if not is_object(body):
+        text = payload if isinstance(payload, str) else payload.decode(errors="replace")
+        text = body if isinstance(body, str) else text
         return RemoteError(text or "the server reported an error", data=data)
-    named = [str(body[key]) for key in ("type", "code", "status") if body.get(key)]
+    named = [str(body[key]) for key in ("type", "status", "code") if body.get(key)]
     message = body.get("message") or body.get("detail") or body.get("errorText")
     return RemoteError(
         str(message or "the server reported an error"),
@@ -53,29 +52,6 @@ def reported_error(frame: Any) -> RemoteError | None:
         retryable=any(each.lower() in _PASSING for each in named),
         data=data,
     )
-
-
-def _is_object(value: object) -> TypeIs[dict[str, Any]]:
-    return isinstance(value, dict)
-
-
-def is_cut_short(text: Any) -> bool:
-    """Whether it is the beginning of a JSON text, but not a whole one."""
-    if not isinstance(text, str | bytes):
-        return False
-    try:
-        from_json(text, allow_partial=True)
-    except ValueError:
-        return False
-    return parse_json(text) is None and text not in ("null", b"null")
-
-
-def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text; None if it is none."""
-    try:
-        return from_json(text)
-    except ValueError:
-        return None
 
 
 def is_acceptable(status: int, media: str, accepted: tuple[str, ...]) -> bool:

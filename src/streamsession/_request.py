@@ -6,16 +6,14 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from pydantic_core import PydanticSerializationError, to_json
-
 from ._errors import InvalidRequest
 
-__all__ = ["Request", "check_base_url", "check_headers", "encode_json", "join_url", "origin"]
+__all__ = ["Request", "check_base_url", "check_headers", "join_url", "origin"]
 
 # https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2 and #section-5.5
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NOT_IN_VALUE = re.compile(r"[^\t\x20-\x7e]")
-_NOT_IN_PATH = re.compile(r"[\x00-\x20\x7f\\#]")
+_NOT_IN_PATH = re.compile(r"[\x00-\x20\x7f\\#\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -75,21 +73,12 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
     for name, value in headers.items():
         if not _TOKEN.fullmatch(name):
             raise InvalidRequest(f"{name!r} is not the name of a header")
-        if _NOT_IN_VALUE.search(value):
-            raise InvalidRequest(f"header {name!r} must be ASCII text without line breaks")
+        if _NOT_IN_VALUE.search(value) or value != value.strip():
+            raise InvalidRequest(
+                f"header {name!r} must be ASCII text without line breaks, and without white space "
+                "around it"
+            )
     return {name.lower(): value for name, value in headers.items()}
-
-
-def encode_json(value: Any) -> bytes:
-    """A JSON body from anything JSON-able; Pydantic models go by their aliases.
-
-    Raises:
-        InvalidRequest: Some part of it has no JSON form.
-    """
-    try:
-        return to_json(value, by_alias=True)
-    except PydanticSerializationError as exc:
-        raise InvalidRequest(f"json= cannot be sent: {exc}") from exc
 
 
 def check_base_url(url: str) -> str:
@@ -110,7 +99,7 @@ def check_base_url(url: str) -> str:
         )
     if "@" in urlsplit(url).netloc:
         raise InvalidRequest("base_url must not hold credentials: pass them as api_key= or auth=")
-    if urlsplit(url).query:
+    if "?" in url:
         raise InvalidRequest("base_url must not hold a query: pass params= with each request")
     return url.rstrip("/")
 

@@ -86,6 +86,7 @@ class _LoopAlarm(Alarm):
         self._due = math.inf
         self._cancels_before = 0
         self._fired = False
+        self._cancelled = False
 
     def ring(self) -> None:
         self.was_rung = True
@@ -114,8 +115,10 @@ class _LoopAlarm(Alarm):
         traceback: TracebackType | None,
     ) -> None:
         task, self._task = self._task, None
-        if task is None or not self._fired or task.uncancel() > self._cancels_before:
-            return  # not interrupted, or someone else has cancelled the task too and comes first
+        if task is None or not self._fired:
+            return
+        if self._cancelled and task.uncancel() > self._cancels_before:
+            return  # someone else has cancelled the task too, and comes first
         if kind is None or issubclass(kind, asyncio.CancelledError):
             raise AlarmRang from exc
 
@@ -133,7 +136,10 @@ class _LoopAlarm(Alarm):
     def _interrupt(self) -> None:
         if self._task is not None and not self._fired:
             self._fired = True
-            self._task.cancel()
+            # A task that rings itself is not waiting: its block will end by itself.
+            self._cancelled = self._task is not asyncio.current_task(self._loop)
+            if self._cancelled:
+                self._task.cancel()
 
 
 def new_alarm() -> Alarm:
@@ -169,9 +175,17 @@ class Guarded(Generic[T]):
     _scope: CancelScope | None = None
     _held_back: asyncio.CancelledError | None = None
 
-    def __init__(self, work: Awaitable[T], *, cancels: int = 1) -> None:
+    def __init__(self, work: Awaitable[T], *, cancels: int = 1, has_scopes: bool = False) -> None:
+        """Prepare to await.
+
+        Args:
+            work: What to await.
+            cancels: How many cancellations reach it.
+            has_scopes: Whether it cancels scopes of its own, which then count for none.
+        """
         self._work = work
         self._cancels = cancels
+        self._has_scopes = has_scopes
 
     def hold(self) -> None:
         """Let no cancellation through from here on; called by `work` itself, as is `release`."""
@@ -200,9 +214,9 @@ class Guarded(Generic[T]):
                 raise self._held_back from None
             result: T = end.value
             return result
-        except asyncio.CancelledError:
+        except BaseException as exc:
             if self._held_back is not None:
-                raise self._held_back from None  # which no scope would answer for
+                raise self._held_back from exc  # which no scope would answer for
             raise
         finally:
             self.release()
@@ -223,6 +237,7 @@ class Guarded(Generic[T]):
                 yield from _shielded(trap)
             except asyncio.CancelledError as exc:
                 if str(exc).startswith("Cancelled via cancel scope"):  # as anyio itself tells it
+                    self._cancels -= 0 if self._has_scopes else 1
                     raise
                 if may_pass and trap is not None:
                     self._cancels -= 1
@@ -234,6 +249,8 @@ class Guarded(Generic[T]):
 
 def _shielded(future: asyncio.Future[Any]) -> Generator[Any, Any, None]:
     """Wait for a future without being able to cancel it."""
+    # Whoever takes a future from an await tells it so, as Task does: it is part of their protocol.
+    setattr(future, "_asyncio_future_blocking", False)  # noqa: B010 - not private: see asyncio.isfuture
     done = future.get_loop().create_future()
 
     def wake(_: object) -> None:

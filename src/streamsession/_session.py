@@ -26,9 +26,10 @@ from ._framing import DEFAULT_MAX_EVENT_BYTES, Decoder, SSEDecoder
 from ._framing._json_body import JSONBodyDecoder
 from ._guard import Guard
 from ._http import Auth, HTTPClient, Limits, Pool, Transport
+from ._json import encode_json
 from ._plan import Plan, StreamOptions, how_to_end
 from ._reports import reported_error
-from ._request import Request, check_base_url, check_headers, encode_json
+from ._request import Request, check_base_url, check_headers
 from ._retry import RetryPolicy
 from ._stream import Stream
 from ._validate import EventReader, read_events

@@ -9,6 +9,7 @@ from pydantic_core import to_json
 from ._errors import DecodeError, RemoteError
 from ._events import EventT, UnknownEvent
 from ._framing import ServerSentEvent
+from ._json import is_object, parse_json
 
 __all__ = ["EventReader", "explain", "payload_of", "read_events"]
 
@@ -24,19 +25,21 @@ class EventReader(Generic[EventT]):
     """
 
     def __init__(self, adapter: TypeAdapter[EventT]) -> None:
-        models = list(_models(adapter.core_schema, {}))
-        known = [model for model in models if model is not UnknownEvent]
-        self.keeps_unknown = len(known) < len(models)
+        members = list(_members(adapter.core_schema, {}))
+        known = [each for each in members if each is not None and each is not UnknownEvent]
+        self.keeps_unknown = UnknownEvent in members
         self._tags: frozenset[str] = frozenset()
         self._key = ""
+        self._is_union = len(known) > 1
         validator = adapter.validator
-        if found := _discriminator(known):
+        found = None if None in members else _discriminator(known)
+        if found is not None:
             name, self._key, self._tags = found
-            if len(models) > 1:
+            if len(members) > 1:
                 union: Any = Union[tuple(known)]  # noqa: UP007 - of as many as there are
-                union = Annotated[union, Discriminator(name)] if len(known) > 1 else union
+                union = Annotated[union, Discriminator(name)] if self._is_union else union
                 validator = TypeAdapter[Any](union).validator
-        elif len(models) > 1:
+        elif self._is_union and None not in members:
             raise TypeError(
                 "the events of a stream are told apart by a field: give "
                 f"{', '.join(model.__name__ for model in known)} each a "
@@ -54,71 +57,85 @@ class EventReader(Generic[EventT]):
         Raises:
             DecodeError: It is not JSON or not of its type's shape; the message names the field.
         """
-        text = payload
-        if name and self._key:
-            text = self._named(payload if isinstance(payload, str) else payload.decode(), name)
+        text = self._named(payload, name) if name and self._key else payload
         try:
             event: EventT = self._validate(text)
         except ValidationError as exc:
-            if unknown := self._unknown_type(exc, name):
+            if unknown := self._unknown_type(exc, payload, name):
                 data = payload if isinstance(payload, str) else payload.decode(errors="replace")
                 return UnknownEvent(type=unknown, data=data)
-            reason = explain(exc, self._tags)
+            reason = explain(exc, self._tags if self._is_union else frozenset())
             raise DecodeError(f"not an event of the stream: {reason}", reason=reason) from exc
         return event
 
-    def _named(self, payload: str, name: str) -> str:
+    def _named(self, payload: str | bytes, name: str) -> str | bytes:
         """The object with the framing's name as its first member; its own, later one wins."""
-        head, brace, rest = payload.partition("{")
+        try:
+            text = payload if isinstance(payload, str) else payload.decode()
+        except UnicodeDecodeError:
+            return payload  # which the validation refuses
+        head, brace, rest = text.partition("{")
         if not brace or head.strip():
             return payload
         comma = "" if rest.lstrip().startswith("}") else ","
         return f'{{"{self._key}":{to_json(name).decode()}{comma}{rest}'
 
-    def _unknown_type(self, exc: ValidationError, name: str) -> str | None:
+    def _unknown_type(self, exc: ValidationError, payload: str | bytes, name: str) -> str | None:
+        """The type that made the validation fail, if that is what did."""
         for error in exc.errors(include_url=False):
             tag = error["input"]
-            if error["type"] == "union_tag_invalid":
+            if error["type"] == "union_tag_invalid" and not error["loc"]:
                 tag = tag.get(self._key)
             elif error["type"] != "literal_error" or error["loc"] != (self._key,):
                 tag = None
             if isinstance(tag, str):
                 return tag
-            if error["type"] == "json_invalid" and name and name not in self._tags:
-                return name  # what an unknown event carries need not be JSON
+        if name and self._tags and name not in self._tags and not is_object(parse_json(payload)):
+            return name  # what an unknown event carries need not be an object, nor JSON
         return None
 
 
-def _models(schema: Any, definitions: dict[str, Any]) -> Iterator[type[BaseModel]]:
-    """The models that a pydantic core schema chooses between; none if it is anything else."""
+def _members(schema: Any, definitions: dict[str, Any]) -> Iterator[type[BaseModel] | None]:
+    """What a pydantic core schema chooses between; None for all that is not a model."""
     match schema["type"]:
         case "definitions":
             definitions = {each["ref"]: each for each in schema["definitions"]}
-            yield from _models(schema["schema"], definitions)
+            yield from _members(schema["schema"], definitions)
         case "definition-ref":
-            yield from _models(definitions[schema["schema_ref"]], definitions)
+            yield from _members(definitions[schema["schema_ref"]], definitions)
         case "union":
             for choice in schema["choices"]:
-                yield from _models(choice[0] if isinstance(choice, tuple) else choice, definitions)
+                yield from _members(choice[0] if isinstance(choice, tuple) else choice, definitions)
         case "tagged-union":
             for choice in schema["choices"].values():
-                yield from _models(choice, definitions)
+                yield from _members(choice, definitions)
         case "model":
             yield schema["cls"]
         case _:
-            pass
+            yield _model_of_its_own_validators(schema)
+
+
+def _model_of_its_own_validators(schema: Any) -> type[BaseModel] | None:
+    """The model within a schema that only its own `model_validator`s wrap; None if others do."""
+    inner = schema
+    while inner["type"].startswith("function-") and "schema" in inner:
+        inner = inner["schema"]
+    if inner["type"] != "model":
+        return None
+    model: type[BaseModel] = inner["cls"]
+    return model if model.__pydantic_core_schema__["type"] == schema["type"] else None
 
 
 def _discriminator(models: list[type[BaseModel]]) -> tuple[str, str, frozenset[str]] | None:
-    """The field that tells the models apart, its key in JSON, and all its values."""
+    """The field in which the models differ, its key in JSON, and all its values."""
     names = [name for name in (models[0].model_fields if models else ()) if name != "type"]
     for name in ("type", *names):
         fields = [model.model_fields.get(name) for model in models]
         values = [_literals(field.annotation) if field else () for field in fields]
-        if all(values) and models:
+        tags = frozenset(value for each in values for value in each)
+        if models and all(values) and len(tags) == sum(map(len, values)):
             alias = models[0].model_fields[name].validation_alias
-            key = alias if isinstance(alias, str) else name
-            return name, key, frozenset(value for each in values for value in each)
+            return name, alias if isinstance(alias, str) else name, tags
     return None
 
 
@@ -164,8 +181,11 @@ async def read_events(
             return
 
 
-def payload_of(frame: Any) -> tuple[str | bytes, str]:
-    """The JSON text that a frame carries, and the type it names; "" if it names none."""
+def payload_of(frame: Any) -> tuple[Any, str]:
+    """The JSON text that a frame carries, and the type it names; "" if it names none.
+
+    A frame of a framing of one's own is taken for its text: it must be `str` or `bytes`.
+    """
     if isinstance(frame, ServerSentEvent):
         return frame.data, "" if frame.event == "message" else frame.event
     return frame, ""

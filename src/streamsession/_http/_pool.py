@@ -149,7 +149,7 @@ class _Sending:
 
     def answer(self, request: Request, url: str, headers: Mapping[str, str]) -> Guarded[Any]:
         """The answer, to be awaited."""
-        self._guarded = Guarded(self._signed(request, url, headers))
+        self._guarded = Guarded(self._signed(request, url, headers), has_scopes=True)
         return self._guarded
 
     async def _trace(self, name: str, info: Mapping[str, Any]) -> None:

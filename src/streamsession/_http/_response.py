@@ -101,11 +101,13 @@ class _Inflater:
 
     def __init__(self) -> None:
         self.pending = b""  # compressed
+        self._has_begun = False
         self._stream: Any = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip or zlib, by the header
 
     def piece(self) -> bytes:
         """Up to 64 KiB of what the pending bytes hold; b"" if more of them are needed."""
         while self.pending:
+            self._has_begun = True
             if self._stream.eof:  # another member of a gzip file follows
                 self._stream = zlib.decompressobj(zlib.MAX_WBITS | 32)
             try:
@@ -119,7 +121,7 @@ class _Inflater:
 
     def end(self) -> None:
         """Check that the compressed data ended where the body does."""
-        if not self._stream.eof:
+        if self._has_begun and not self._stream.eof:
             raise StreamInterrupted("the compressed body was cut")
 
 

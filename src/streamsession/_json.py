@@ -1,0 +1,49 @@
+"""JSON texts: written, read, and told from their beginnings. No I/O."""
+
+from typing import Any
+
+from pydantic_core import from_json, to_json
+from typing_extensions import TypeIs
+
+from ._errors import InvalidRequest
+
+__all__ = ["encode_json", "is_cut_short", "is_object", "parse_json"]
+
+
+def encode_json(value: Any) -> bytes:
+    """A JSON body from anything JSON-able; Pydantic models go by their aliases.
+
+    Raises:
+        InvalidRequest: Some part of it has no JSON form.
+    """
+    try:
+        body = to_json(value, by_alias=True)
+        if b"NaN" in body or b"Infinity" in body:
+            from_json(body, allow_inf_nan=False)
+    except ValueError as exc:
+        raise InvalidRequest(f"json= cannot be sent: {exc}") from exc
+    return body
+
+
+def is_cut_short(text: Any) -> bool:
+    """Whether it is the beginning of a JSON text, but not a whole one."""
+    if not isinstance(text, str | bytes):
+        return False
+    try:
+        from_json(text)
+    except ValueError as exc:
+        return "EOF while parsing" in str(exc)
+    return False
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text; None if it is none."""
+    try:
+        return from_json(text)
+    except ValueError:
+        return None
+
+
+def is_object(value: object) -> TypeIs[dict[str, Any]]:
+    """Whether a parsed value is a JSON object."""
+    return isinstance(value, dict)
