@@ -10,8 +10,7 @@ The format: https://platform.claude.com/docs/en/build-with-claude/streaming
 import asyncio
 import os
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
 from pydantic import AliasChoices, BaseModel, Field, TypeAdapter
@@ -20,9 +19,8 @@ from pydantic_core import to_json
 from streamsession import (
     AsyncSession,
     Done,
-    Event,
+    NeutralEvent,
     ReasoningDelta,
-    ServerSentEvent,
     Stream,
     TextDelta,
     TokenEvent,
@@ -32,10 +30,10 @@ from streamsession import (
     UnknownEvent,
     Usage,
 )
-from streamsession.testing import ScriptedResponse, ScriptedServer, sse_event
+from streamsession.testing import ScriptedResponse, ScriptedServer
 
 
-class Signature(Event):
+class Signature(NeutralEvent):
     """The proof of the reasoning before it, to be sent back with it."""
 
     type: Literal["signature"] = "signature"
@@ -45,10 +43,11 @@ class Signature(Event):
 MessageEvent: TypeAlias = TokenEvent | Signature
 
 
-# The wire: the fields used here. What is sent besides them is in `event.wire.model_extra`.
+class Wire(BaseModel, extra="allow"):
+    """An object of the API, with all that is not named here in `model_extra`."""
 
 
-class Content(BaseModel, extra="allow"):
+class Content(Wire):
     """What a block begins with, or what is added to it; each type has fields of its own."""
 
     type: str
@@ -61,109 +60,110 @@ class Content(BaseModel, extra="allow"):
     partial_json: str = ""
 
 
-class Spent(BaseModel, extra="allow"):
-    """The tokens spent so far; None for those that an event leaves as they were."""
+class Message(Wire):
+    """The message as it begins, seldom with content, or what changes as it ends."""
 
-    input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    output_tokens: int | None = None
-
-
-class Message(BaseModel, extra="allow"):
-    """The message as it begins, seldom with content, and what changes as it ends."""
-
-    content: list[dict[str, Any]] = []
+    content: list[Content] = []
     stop_reason: str | None = None
-    usage: Spent | None = None
+    usage: dict[str, Any] | None = None
 
 
-class Update(BaseModel, extra="allow"):
-    """The data of `message_start` and `message_delta`."""
+class MessageChange(Wire):
+    """The message begins, or is about to end."""
 
+    type: Literal["message_start", "message_delta"]
     message: Message = Field(validation_alias=AliasChoices("message", "delta"))
-    usage: Spent | None = None
+    usage: dict[str, Any] | None = None
 
 
-OBJECT = TypeAdapter(dict[str, Any])
+class BlockChange(Wire):
+    """A block begins, or goes on."""
+
+    type: Literal["content_block_start", "content_block_delta"]
+    index: int
+    content: Content = Field(validation_alias=AliasChoices("content_block", "delta"))
 
 
-@dataclass
-class Call:
-    """A tool call as far as it has come."""
+class BlockStop(Wire):
+    """A block is whole."""
 
-    start: ToolCallStart
-    input: dict[str, Any]
-    fragments: list[str] = field(default_factory=list[str])
-
-    def finished(self) -> ToolCall:
-        """The whole call; its fragments, if there are any, replace the first input."""
-        arguments = "".join(self.fragments) or to_json(self.input).decode()
-        call = ToolCall.parse(id=self.start.id, name=self.start.name, raw_arguments=arguments)
-        return call.of(self.start.wire)
+    type: Literal["content_block_stop"]
+    index: int
 
 
-@dataclass
+class Sign(Wire):
+    """The message is whole, or only still under way."""
+
+    type: Literal["message_stop", "ping"]
+
+
+WireEvent: TypeAlias = MessageChange | BlockChange | BlockStop | Sign
+WIRE: TypeAdapter[WireEvent] = TypeAdapter(WireEvent)
+
+
 class Answer:
     """The answer as far as it has come; makes its events."""
 
-    calls: dict[int, Call] = field(default_factory=dict[int, Call])
-    spent: Spent = field(default_factory=Spent)
-    message: Message = field(default_factory=Message)
+    def __init__(self) -> None:
+        self.calls: dict[int, tuple[ToolCallStart, list[str]]] = {}
+        self.spent: dict[str, Any] = {}
+        self.done = Done()
 
-    def read(self, frame: ServerSentEvent) -> Iterator[MessageEvent | UnknownEvent]:
+    def read(self, wire: WireEvent | UnknownEvent) -> Iterator[MessageEvent | UnknownEvent]:
         """The events in one event of the API."""
-        data = OBJECT.validate_json(frame.data)
-        match kind := data.get("type", frame.event):
-            case "content_block_start":
-                if data["index"] == 0:  # not before: once an event is out, nothing is retried
-                    yield self._usage()
-                yield from self._pieces(data["index"], data["content_block"])
-            case "content_block_delta":
-                yield from self._pieces(data["index"], data["delta"])
-            case "content_block_stop":
-                if call := self.calls.pop(data["index"], None):
-                    yield call.finished()
-            case "message_start" | "message_delta":
-                update = Update.model_validate(data)
-                self.message = update.message
-                spent = update.usage or update.message.usage or Spent()
-                self.spent = self.spent.model_copy(update=spent.model_dump(exclude_none=True))
-                for index, content in enumerate(self.message.content):
-                    yield from self._pieces(index, content)
-                if kind == "message_delta":
-                    yield self._usage()
-            case "message_stop":
-                for call in self.calls.values():  # cut off: they have not stopped
-                    yield call.finished()
-                yield Done(finish_reason=self.message.stop_reason or "").of(self.message)
-            case "ping":
+        match wire:
+            case MessageChange(message=message):
+                spent = wire.usage or message.usage or {}
+                self.spent = self.spent | {key: n for key, n in spent.items() if n is not None}
+                self.done = Done(finish_reason=message.stop_reason).of(message)
+                for index, content in enumerate(message.content):
+                    yield from self.add(index, content)
+                if wire.type == "message_delta":
+                    yield self.usage()
+            case BlockChange():
+                if wire.type == "content_block_start" and wire.index == 0:
+                    yield self.usage()  # not before: once an event is out, nothing is retried
+                yield from self.add(wire.index, wire.content)
+            case BlockStop():
+                yield from self.finish(wire.index)
+            case Sign(type="message_stop"):
+                for index in list(self.calls):  # cut off: they have not stopped
+                    yield from self.finish(index)
+                yield self.done
+            case Sign():
                 pass
-            case _:
-                yield UnknownEvent(type=kind, data=frame.data)
+            case UnknownEvent():
+                yield wire
 
-    def _pieces(self, index: int, data: dict[str, Any]) -> Iterator[MessageEvent]:
-        content = Content.model_validate(data)
+    def add(self, index: int, content: Content) -> Iterator[MessageEvent]:
+        """The events in a piece of a block."""
         if content.text:
             yield TextDelta(text=content.text).of(content)
         if content.thinking:
             yield ReasoningDelta(text=content.thinking).of(content)
         if content.signature:
-            yield Signature(signature=content.signature)
+            yield Signature(signature=content.signature).of(content)
         if content.type == "tool_use":
             start = ToolCallStart(id=content.id, name=content.name).of(content)
-            self.calls[index] = Call(start, content.input)
+            self.calls[index] = start, []
             yield start
-        if content.partial_json and (call := self.calls.get(index)):
-            call.fragments.append(content.partial_json)
-            yield ToolCallDelta(id=call.start.id, arguments=content.partial_json).of(content)
+        if content.partial_json and index in self.calls:
+            start, fragments = self.calls[index]
+            fragments.append(content.partial_json)
+            yield ToolCallDelta(id=start.id, arguments=content.partial_json).of(content)
 
-    def _usage(self) -> Usage:
-        spent, prompt = self.spent, self.spent.input_tokens
-        if prompt is not None:  # it leaves out those that the cache gave or took
-            prompt += spent.cache_creation_input_tokens or 0
-            prompt += spent.cache_read_input_tokens or 0
-        return Usage(input_tokens=prompt, output_tokens=spent.output_tokens).of(spent)
+    def finish(self, index: int) -> Iterator[ToolCall]:
+        """The whole call, if the block is one; its fragments replace the input it began with."""
+        if index in self.calls:
+            start, fragments = self.calls.pop(index)
+            yield start.finish("".join(fragments) or to_json(start.wire.input).decode())
+
+    def usage(self) -> Usage:
+        """The tokens spent so far; the API counts those apart that the cache gave or took."""
+        spent = self.spent
+        parts = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+        prompt = sum(spent.get(part, 0) for part in parts) or None
+        return Usage(input_tokens=prompt, output_tokens=spent.get("output_tokens")).of(spent)
 
 
 class AnthropicMessages(AsyncSession[MessageEvent]):
@@ -174,65 +174,45 @@ class AnthropicMessages(AsyncSession[MessageEvent]):
     headers: Mapping[str, str] = {"anthropic-version": "2023-06-01"}
     final_events = (Done,)
 
-    def stream(
-        self, messages: Sequence[Mapping[str, Any]], *, model: str, **options: Any
-    ) -> Stream[MessageEvent]:
+    def stream(self, messages: list[Any], *, model: str, **options: Any) -> Stream[MessageEvent]:
         """The answer to a conversation; `options` go into the request as they are."""
-        body = {"messages": messages, "model": model, "stream": True, "max_tokens": 4096}
-        return self.open_stream("POST", "/v1/messages", json={**body, **options})
+        defaults = {"stream": True, "max_tokens": 4096}
+        body = {"messages": messages, "model": model, **defaults, **options}
+        return self.open_stream("POST", "/v1/messages", json=body)
 
     async def decode(
-        self, frames: AsyncIterator[ServerSentEvent]
-    ) -> AsyncGenerator[MessageEvent | UnknownEvent]:
+        self, frames: AsyncIterator[Any]
+    ) -> AsyncIterator[MessageEvent | UnknownEvent]:
         """The blocks piece by piece, each tool call once it is whole, `Done` at the end."""
         answer = Answer()
-        async for frame in frames:
-            if error := self.remote_error(frame):
-                raise error
-            for event in answer.read(frame):
+        async for wire in self.read(frames, WIRE):
+            for event in answer.read(wire):
                 yield event
                 if isinstance(event, Done):
                     return
 
 
-async def main(
-    prompt: str, model: str, base_url: str | None = None, api_key: str | None = None
-) -> None:
+async def main(prompt: str, model: str, url: str | None, key: str | None = None) -> None:
     """Ask once, print the answer while it comes, then what else came with it."""
-    messages = [{"role": "user", "content": prompt}]
-    async with AnthropicMessages(base_url=base_url, api_key=api_key) as session:
-        stream = session.stream(messages, model=model)
-        async for token in stream.text():
-            print(token, end="", flush=True)
+    async with AnthropicMessages(base_url=url, api_key=key) as session:
+        stream = session.stream([{"role": "user", "content": prompt}], model=model)
+        async for text in stream.text():
+            print(text, end="", flush=True)
     reply = stream.reply
-    print(f"\n[{reply.finish_reason}]")
-    if reply.reasoning:
-        print(f"[reasoning] {reply.reasoning}")
-    for call in reply.tool_calls:
-        print(f"[tool call] {call.name}: {call.arguments}")
-    if usage := reply.usage:
-        print(f"[tokens] {usage.input_tokens} in, {usage.output_tokens} out")
-
-
-def wire_event(kind: str, **data: Any) -> bytes:
-    """An event as the API writes it."""
-    return sse_event({"type": kind, **data}, event=kind)
+    print(f"\n{reply.reasoning=}\n{reply.tool_calls=}\n{reply.usage=}\n{reply.finish_reason=}")
 
 
 OFFLINE = ScriptedResponse.sse(
-    wire_event("message_start", message={"content": [], "usage": {"input_tokens": 12}}),
-    wire_event("content_block_start", index=0, content_block={"type": "text", "text": ""}),
-    wire_event("content_block_delta", index=0, delta={"type": "text_delta", "text": "Let me "}),
-    wire_event("content_block_delta", index=0, delta={"type": "text_delta", "text": "look."}),
-    wire_event("content_block_stop", index=0),
-    wire_event(
-        "content_block_start",
-        index=1,
-        content_block={"type": "tool_use", "id": "c1", "name": "time"},
-    ),
-    wire_event("content_block_stop", index=1),
-    wire_event("message_delta", delta={"stop_reason": "tool_use"}, usage={"output_tokens": 34}),
-    wire_event("message_stop"),
+    {"type": "message_start", "message": {"usage": {"input_tokens": 12}}},
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "text"}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Let me "}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "look."}},
+    {"type": "content_block_stop", "index": 0},
+    '{"type": "content_block_start", "index": 1,'
+    ' "content_block": {"type": "tool_use", "id": "c1", "name": "time"}}',
+    {"type": "content_block_stop", "index": 1},
+    {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 34}},
+    {"type": "message_stop"},
     pause=0.05,
 )
 

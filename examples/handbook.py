@@ -11,14 +11,12 @@ import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from streamsession import AsyncSession, Done, Stream, TextDelta
+from streamsession import AsyncSession, Done, TextDelta
 from streamsession.testing import ScriptedResponse, ScriptedServer
 
 
-class SetupSession(AsyncSession[TextDelta | Done]):
+class SetupSession(AsyncSession):
     """A guarded session: what `connect` set up, `disconnect` tears down, whatever happens."""
-
-    final_events = (Done,)
 
     def __init__(self, base_url: str, api_key: str | None = None) -> None:
         super().__init__(base_url=base_url, api_key=api_key)
@@ -36,18 +34,13 @@ class SetupSession(AsyncSession[TextDelta | Done]):
         """What names this session in its logs."""
         return self.id
 
-    def stream(self) -> Stream[TextDelta | Done]:
-        """The tokens of one run."""
-        return self.open_stream("POST", "/run")
-
 
 async def run_agent(session: SetupSession) -> AsyncGenerator[str]:
     """The tokens of one run as they come; close it, as `aclosing` does, when leaving early."""
     print("[Stream] Waiting for tokens")
-    async with session.stream() as stream:
-        async for event in stream:
-            if isinstance(event, TextDelta):
-                yield event.text
+    async with session.stream("POST", "/run") as stream:
+        async for token in stream.text():
+            yield token
 
 
 async def main(base_url: str, api_key: str | None = None, *, fail: bool = False) -> None:
@@ -61,9 +54,8 @@ async def main(base_url: str, api_key: str | None = None, *, fail: bool = False)
                     raise RuntimeError("the block has raised: [Exit] was printed all the same")
 
 
-OFFLINE = ScriptedResponse.sse(
-    *(TextDelta(text=text) for text in ("Hello", "Human", "!")), Done(), pause=0.05
-)
+TOKENS = [TextDelta(text=text) for text in ("Hello", "Human", "!")]
+OFFLINE = ScriptedResponse.sse(*TOKENS, Done(), pause=0.05)
 
 if __name__ == "__main__":
     fail = "--fail" in sys.argv

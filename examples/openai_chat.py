@@ -10,8 +10,7 @@ The format: https://platform.openai.com/docs/api-reference/chat-streaming
 import asyncio
 import os
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, Literal, TypeAlias
 
 from pydantic import AliasChoices, AliasPath, BaseModel, Field
@@ -19,15 +18,13 @@ from pydantic import AliasChoices, AliasPath, BaseModel, Field
 from streamsession import (
     AsyncSession,
     Done,
-    Event,
+    NeutralEvent,
     ReasoningDelta,
     ServerSentEvent,
     SSEDecoder,
     Stream,
-    StreamTruncated,
     TextDelta,
     TokenEvent,
-    ToolCall,
     ToolCallDelta,
     ToolCallStart,
     Usage,
@@ -35,22 +32,24 @@ from streamsession import (
 from streamsession.testing import ScriptedResponse, ScriptedServer
 
 
-class Refusal(Event):
+class Refusal(NeutralEvent):
     """A piece of the model's refusal to answer; no part of the answer."""
 
     type: Literal["refusal"] = "refusal"
     refusal: str
-    choice: int = 0
 
 
 ChatEvent: TypeAlias = TokenEvent | Refusal
 
 
-# The wire: the fields used here; servers leave out, or write null for, what they have not. What
-# is sent besides them is in `event.wire.model_extra`.
+class Wire(BaseModel, extra="allow"):
+    """An object of the API, with all that is not named here in `model_extra`.
+
+    Servers leave out, or write null for, what they have not.
+    """
 
 
-class Fragment(BaseModel, extra="allow"):
+class Fragment(Wire):
     """A piece of a tool call; the first one has its id and name."""
 
     index: int | None = None
@@ -59,8 +58,8 @@ class Fragment(BaseModel, extra="allow"):
     arguments: str | None = Field(None, validation_alias=AliasPath("function", "arguments"))
 
 
-class Delta(BaseModel, extra="allow"):
-    """What a chunk adds to a choice; a server fills one or more of the fields for reasoning."""
+class Delta(Wire):
+    """What a chunk adds to an answer; reasoning goes by one or more of three names."""
 
     content: str | None = None
     refusal: str | None = None
@@ -72,7 +71,7 @@ class Delta(BaseModel, extra="allow"):
     tool_calls: list[Fragment] | None = None
 
 
-class Choice(BaseModel, extra="allow"):
+class Choice(Wire):
     """A piece of one of several answers to the same prompt."""
 
     index: int = 0
@@ -80,84 +79,59 @@ class Choice(BaseModel, extra="allow"):
     finish_reason: str | None = None
 
 
-class Spent(BaseModel, extra="allow"):
-    """The tokens spent so far."""
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
-class Chunk(BaseModel, extra="allow"):
+class Chunk(Wire):
     """The object of one frame, whatever it calls itself."""
 
     choices: list[Choice] | None = None
-    usage: Spent | None = Field(
+    usage: dict[str, Any] | None = Field(
         None, validation_alias=AliasChoices(AliasPath("x_groq", "usage"), "usage")
     )
 
 
 class ChatDecoder(SSEDecoder):
-    """Server-sent events; an error that llama.cpp wrote as a field `error: {...}` is one of them.
+    """Server-sent events; llama.cpp reports errors in a field of that name.
 
     https://github.com/ggml-org/llama.cpp/pull/16109
     """
 
     def read_field(self, line: bytes) -> None:
+        """Take in `error: {...}` as the event that other servers make of it."""
         if line.startswith(b"error:"):
             super().read_field(b"event: error")
             line = line.replace(b"error:", b"data:", 1)
         super().read_field(line)
 
 
-@dataclass
-class Call:
-    """A tool call as far as it has come."""
-
-    index: int
-    id: str
-    name: str
-    fragments: list[str] = field(default_factory=list[str])
-
-
-@dataclass
 class Answer:
     """One of the answers as far as it has come; makes its events."""
 
-    choice: int
-    calls: list[Call] = field(default_factory=list[Call])
-    finish_reason: str = ""
-    last: Chunk | None = None
+    def __init__(self, choice: int) -> None:
+        self.calls: dict[tuple[int, str], tuple[ToolCallStart, list[str]]] = {}
+        self.ids: dict[int, str] = {}  # the latest one at an index: Gemini's are all at 0
+        self.done = Done(choice=choice)
 
     def read(self, piece: Choice, chunk: Chunk) -> Iterator[ChatEvent]:
         """The events in a piece of it."""
-        choice, delta = self.choice, piece.delta or Delta()
+        choice, delta = piece.index, piece.delta or Delta()
         if piece.finish_reason:
-            self.finish_reason, self.last = piece.finish_reason, chunk
+            self.done = Done(finish_reason=piece.finish_reason, choice=choice).of(chunk)
         if reasoning := delta.reasoning_content or delta.reasoning or delta.detail:
             yield ReasoningDelta(text=reasoning, choice=choice).of(chunk)
         if delta.content:
             yield TextDelta(text=delta.content, choice=choice).of(chunk)
         if delta.refusal:
-            yield Refusal(refusal=delta.refusal, choice=choice)
+            yield Refusal(refusal=delta.refusal, choice=choice).of(chunk)
         for part in delta.tool_calls or ():
             index = part.index or 0
-            call = next((call for call in reversed(self.calls) if call.index == index), None)
-            if call is None or (part.id and part.id != call.id):  # Gemini's are all at 0
-                call = Call(index, part.id or "", part.name or "")
-                self.calls.append(call)
-                yield ToolCallStart(id=call.id, name=call.name, choice=choice).of(chunk)
-            if arguments := part.arguments:
-                call.fragments.append(arguments)
-                yield ToolCallDelta(id=call.id, arguments=arguments, choice=choice).of(chunk)
-
-    def finish(self) -> Iterator[ChatEvent]:
-        """The events that take all of it."""
-        for call in self.calls:
-            arguments = "".join(call.fragments)
-            yield ToolCall.parse(
-                id=call.id, name=call.name, raw_arguments=arguments, choice=self.choice
-            ).of(self.last)
-        yield Done(finish_reason=self.finish_reason, choice=self.choice).of(self.last)
+            call_id = self.ids[index] = part.id or self.ids.get(index, "")
+            if (index, call_id) not in self.calls:
+                start = ToolCallStart(id=call_id, name=part.name or "", choice=choice).of(chunk)
+                self.calls[index, call_id] = start, []
+                yield start
+            start, fragments = self.calls[index, call_id]
+            if part.arguments:
+                fragments.append(part.arguments)
+                yield ToolCallDelta(id=start.id, arguments=part.arguments, choice=choice).of(chunk)
 
 
 class OpenAIChat(AsyncSession[ChatEvent]):
@@ -165,17 +139,15 @@ class OpenAIChat(AsyncSession[ChatEvent]):
 
     base_url = "https://api.openai.com/v1"
     framing = ChatDecoder
-    final_events = None  # a clean end may be complete: `decode` knows
+    final_events = (Done,)
 
-    def stream(
-        self, messages: Sequence[Mapping[str, Any]], *, model: str, **options: Any
-    ) -> Stream[ChatEvent]:
+    def stream(self, messages: list[Any], *, model: str, **options: Any) -> Stream[ChatEvent]:
         """The answer to a conversation; `options` go into the request as they are."""
-        body = {"messages": messages, "model": model, "stream": True, **options}
-        body.setdefault("stream_options", {"include_usage": True})
+        defaults = {"stream": True, "stream_options": {"include_usage": True}}
+        body = {"messages": messages, "model": model, **defaults, **options}
         return self.open_stream("POST", "/chat/completions", json=body)
 
-    async def decode(self, frames: AsyncIterator[ServerSentEvent]) -> AsyncGenerator[ChatEvent]:
+    async def decode(self, frames: AsyncIterator[ServerSentEvent]) -> AsyncIterator[ChatEvent]:
         """Pieces of the answers as they come; at the end what takes whole ones.
 
         Not every server says `[DONE]`: a clean end will do if each answer has its finish_reason.
@@ -192,35 +164,25 @@ class OpenAIChat(AsyncSession[ChatEvent]):
                 for event in answer.read(piece, chunk):
                     yield event
             if spent := chunk.usage:
-                usage = Usage(
-                    input_tokens=spent.prompt_tokens, output_tokens=spent.completion_tokens
-                )
-                yield usage.of(chunk)
+                prompt, completion = spent.get("prompt_tokens"), spent.get("completion_tokens")
+                yield Usage(input_tokens=prompt, output_tokens=completion).of(chunk)
         else:
-            if not answers or not all(answer.finish_reason for answer in answers.values()):
-                raise StreamTruncated("the body ended without [DONE] or a finish_reason")
+            if not all(answer.done.finish_reason for answer in answers.values()):
+                return  # the stream was cut short: the session sees it by the lack of `Done`
         for _, answer in sorted(answers.items()):
-            for event in answer.finish():
-                yield event
+            for start, fragments in answer.calls.values():
+                yield start.finish("".join(fragments))
+            yield answer.done
 
 
-async def main(
-    prompt: str, model: str, base_url: str | None = None, api_key: str | None = None
-) -> None:
+async def main(prompt: str, model: str, url: str | None, key: str | None = None) -> None:
     """Ask once, print the answer while it comes, then what else came with it."""
-    messages = [{"role": "user", "content": prompt}]
-    async with OpenAIChat(base_url=base_url, api_key=api_key) as session:
-        stream = session.stream(messages, model=model)
-        async for token in stream.text():
-            print(token, end="", flush=True)
+    async with OpenAIChat(base_url=url, api_key=key) as session:
+        stream = session.stream([{"role": "user", "content": prompt}], model=model)
+        async for text in stream.text():
+            print(text, end="", flush=True)
     reply = stream.reply
-    print(f"\n[{reply.finish_reason}]")
-    if reply.reasoning:
-        print(f"[reasoning] {reply.reasoning}")
-    for call in reply.tool_calls:
-        print(f"[tool call] {call.name}: {call.arguments}")
-    if usage := reply.usage:
-        print(f"[tokens] {usage.input_tokens} in, {usage.output_tokens} out")
+    print(f"\n{reply.reasoning=}\n{reply.tool_calls=}\n{reply.usage=}\n{reply.finish_reason=}")
 
 
 OFFLINE = ScriptedResponse.sse(
@@ -229,7 +191,7 @@ OFFLINE = ScriptedResponse.sse(
     '{"choices": [{"delta": {"content": "look."}}]}',
     '{"choices": [{"delta": {"tool_calls": [{"id": "c1", "function": {"name": "time"}}]}}]}',
     '{"choices": [{"delta": {"tool_calls": [{"function": {"arguments": "{}"}}]}}]}',
-    '{"choices": [{"delta": {}, "finish_reason": "tool_calls"}]}',
+    '{"choices": [{"finish_reason": "tool_calls"}]}',
     '{"choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": 34}}',
     "[DONE]",
     pause=0.05,

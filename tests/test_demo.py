@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -33,9 +34,11 @@ def test_the_demo_streams_typed_events_and_returns_its_connection() -> None:
 
 
 def test_the_demo_streams_from_a_server_like_openai_s(scripted_server: ScriptedServer) -> None:
-    text = {"choices": [{"index": 0, "delta": {"content": "Hi there"}, "finish_reason": None}]}
-    end = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
-    usage = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
+    text: dict[str, Any] = {
+        "choices": [{"index": 0, "delta": {"content": "Hi there"}, "finish_reason": None}]
+    }
+    end: dict[str, Any] = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    usage: dict[str, Any] = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
     reply = ScriptedResponse.sse(text, end, usage, "[DONE]")
     scripted_server.play(reply, reply)
     live = ("--api", "openai", "--base-url", f"{scripted_server.url}/v1", "--model", "tiny")
@@ -52,7 +55,7 @@ def test_the_demo_streams_from_a_server_like_openai_s(scripted_server: ScriptedS
 
 
 def test_the_demo_streams_from_a_server_like_anthropic_s(scripted_server: ScriptedServer) -> None:
-    events = [
+    events: list[dict[str, Any]] = [
         {"type": "message_start", "message": {"usage": {"input_tokens": 3}}},
         {"type": "ping"},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hi"}},
@@ -83,7 +86,9 @@ def test_a_failure_is_one_line_with_its_name(scripted_server: ScriptedServer) ->
 
 
 def test_a_cut_stream_is_a_failure(scripted_server: ScriptedServer) -> None:
-    text = {"choices": [{"index": 0, "delta": {"content": "Hel"}, "finish_reason": None}]}
+    text: dict[str, Any] = {
+        "choices": [{"index": 0, "delta": {"content": "Hel"}, "finish_reason": None}]
+    }
     scripted_server.play(ScriptedResponse.sse(text))
     failed = streamsession("demo", "--api", "openai", "--base-url", scripted_server.url)
     assert failed.returncode == 1

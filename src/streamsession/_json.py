@@ -27,7 +27,7 @@ def encode_json(value: Any) -> bytes:
 
 def is_cut_short(text: Any) -> bool:
     """Whether it is the beginning of a JSON text, but not a whole one."""
-    if not isinstance(text, str | bytes):
+    if not isinstance(text, str | bytes) or not text.strip():
         return False
     try:
         from_json(text)

@@ -31,8 +31,10 @@ def reported_error(frame: Any) -> RemoteError | None:
     `error` member that is not null (or whose `type` is "error").
     """
     payload, name = payload_of(frame)
-    quoted = '"error"' if isinstance(payload, str) else b'"error"'
-    if not isinstance(payload, str | bytes) or (name != "error" and quoted not in payload):
+    if not isinstance(payload, str | bytes):
+        return None
+    mentioned = '"error"' in payload if isinstance(payload, str) else b'"error"' in payload
+    if name != "error" and not mentioned:
         return None
     data = parse_json(payload)
     body = data

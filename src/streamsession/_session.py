@@ -32,7 +32,7 @@ from ._reports import reported_error
 from ._request import Request, check_base_url, check_headers
 from ._retry import RetryPolicy
 from ._stream import Stream
-from ._validate import EventReader, read_events
+from ._validate import EventIterator, EventReader
 from ._version import __version__
 
 __all__ = ["AsyncSession"]
@@ -190,7 +190,7 @@ class AsyncSession(Guard, Generic[EventT]):
         that the server hung up. Frames are `ServerSentEvent`s, or the `bytes` of a JSON line. An
         event of `final_events` proves the stream complete wherever it comes from.
         """
-        return read_events(
+        return EventIterator(
             frames,
             reader=self._event_reader(),
             remote_error=self.remote_error,
@@ -206,7 +206,7 @@ class AsyncSession(Guard, Generic[EventT]):
         They are read as in a session that yields them itself: by their type, `remote_error` is
         raised, and `final_marker` ends them. Yield an `UnknownEvent` on, for it to be counted.
         """
-        return read_events(
+        return EventIterator(
             frames,
             reader=_reader_for(wire),
             remote_error=self.remote_error,
@@ -291,7 +291,7 @@ class AsyncSession(Guard, Generic[EventT]):
             finals = ()
         custom = events is None and type(self).decode is not AsyncSession.decode
         validate = partial(
-            read_events,
+            EventIterator[Any],
             reader=reader,
             remote_error=self.remote_error,
             final_events=finals or (),

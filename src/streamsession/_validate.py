@@ -11,7 +11,7 @@ from ._events import EventT, UnknownEvent
 from ._framing import ServerSentEvent
 from ._json import is_object, parse_json
 
-__all__ = ["EventReader", "explain", "payload_of", "read_events"]
+__all__ = ["EventIterator", "EventReader", "explain", "payload_of"]
 
 
 class EventReader(Generic[EventT]):
@@ -25,7 +25,7 @@ class EventReader(Generic[EventT]):
     """
 
     def __init__(self, adapter: TypeAdapter[EventT]) -> None:
-        members = list(_members(adapter.core_schema, {}))
+        members = list(dict.fromkeys(_members(adapter.core_schema, {})))
         known = [each for each in members if each is not None and each is not UnknownEvent]
         self.keeps_unknown = UnknownEvent in members
         self._tags: frozenset[str] = frozenset()
@@ -39,7 +39,7 @@ class EventReader(Generic[EventT]):
                 union: Any = Union[tuple(known)]  # noqa: UP007 - of as many as there are
                 union = Annotated[union, Discriminator(name)] if self._is_union else union
                 validator = TypeAdapter[Any](union).validator
-        elif self._is_union and None not in members:
+        elif len(members) > 1 and None not in members:
             raise TypeError(
                 "the events of a stream are told apart by a field: give "
                 f"{', '.join(model.__name__ for model in known)} each a "
@@ -158,27 +158,41 @@ def explain(exc: Exception, tags: frozenset[str] = frozenset()) -> str:
     return f"{field}{first['msg']}{came}{more}"
 
 
-async def read_events(
-    frames: AsyncIterator[Any],
-    *,
-    reader: EventReader[EventT],
-    remote_error: Callable[[Any], RemoteError | None],
-    final_events: tuple[type[Any], ...],
-    final_marker: str | None,
-) -> AsyncIterator[EventT | UnknownEvent]:
-    """Each frame as an event, until the final event or marker: what `AsyncSession.decode` does."""
-    marker = () if final_marker is None else (final_marker, final_marker.encode())
-    read = reader.read
-    async for frame in frames:
+class EventIterator(AsyncIterator[EventT | UnknownEvent]):
+    """Each frame as an event, until the final event or marker: what `AsyncSession.decode` does.
+
+    Not a generator: one that a `decode` leaves early would have to be closed by the event loop.
+    """
+
+    def __init__(
+        self,
+        frames: AsyncIterator[Any],
+        *,
+        reader: EventReader[EventT],
+        remote_error: Callable[[Any], RemoteError | None],
+        final_events: tuple[type[Any], ...],
+        final_marker: str | None,
+    ) -> None:
+        self._frames = frames
+        self._read = reader.read
+        self._remote_error = remote_error
+        self._final_events = final_events
+        self._marker = () if final_marker is None else (final_marker, final_marker.encode())
+        self._is_complete = False
+
+    async def __anext__(self) -> EventT | UnknownEvent:
+        if self._is_complete:
+            raise StopAsyncIteration
+        frame = await anext(self._frames)
         payload, name = payload_of(frame)
-        if marker and payload == marker[isinstance(payload, bytes)]:
-            return
-        if error := remote_error(frame):
+        if self._marker and payload == self._marker[isinstance(payload, bytes)]:
+            self._is_complete = True
+            raise StopAsyncIteration
+        if error := self._remote_error(frame):
             raise error
-        event = read(payload, name)
-        yield event
-        if isinstance(event, final_events):
-            return
+        event = self._read(payload, name)
+        self._is_complete = isinstance(event, self._final_events)
+        return event
 
 
 def payload_of(frame: Any) -> tuple[Any, str]:

@@ -1,47 +1,64 @@
 """Examples as programs, and the sessions in them fed with bodies."""
 
-import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import httpx
 
 from streamsession import RetryPolicy, Stream, StreamError
-from streamsession.testing import Step, mock_stream
+from streamsession.testing import Pause, ScriptedResponse, Step, mock_stream
 
-ROOT = Path(__file__).parents[2]
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 EventT = TypeVar("EventT")
+
+Programs: TypeAlias = Mapping[str, subprocess.CompletedProcess[str]]
+"""What the examples have printed, by their files; see the fixture `programs`."""
+
+Live: TypeAlias = Callable[..., str]
+"""Runs an example with arguments and environment variables; see the fixture `live`."""
 
 ONCE = RetryPolicy(attempts=1)
 
 
-def run(name: str, *arguments: str, **live: str) -> subprocess.CompletedProcess[str]:
-    """What `python examples/<name>` prints from the root of the project.
-
-    Args:
-        name: The file.
-        arguments: Of the command line.
-        live: Environment variables; no other one says where an API is or holds its key.
-    """
-    settings = ("_BASE_URL", "_API_KEY", "_MODEL", "_PROXY", "_proxy")
-    offline = {name: value for name, value in os.environ.items() if not name.endswith(settings)}
+def run(name: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """What `python examples/<name>` prints from the root of the project."""
     return subprocess.run(
-        [sys.executable, "-W", "error", f"examples/{name}", *arguments],
-        cwd=ROOT,
-        env={**offline, **live},
+        [sys.executable, "-W", "error", f"examples/{name}"],
+        cwd=EXAMPLES.parent,
+        env=environment,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
+
+
+def at_once(response: ScriptedResponse) -> ScriptedResponse:
+    """A response without its pauses."""
+    steps = tuple(step for step in response.steps if not isinstance(step, Pause))
+    return replace(response, steps=steps)
 
 
 def playing(*steps: Step) -> httpx.MockTransport:
     """A transport that answers every request with an event stream of these steps."""
     return httpx.MockTransport(mock_stream(*steps))
+
+
+def playing_each(
+    bodies: Iterable[Sequence[Step]], *, content_type: str = "text/event-stream"
+) -> httpx.MockTransport:
+    """A transport that answers each request with a stream of the steps that come next."""
+    answers = (mock_stream(*steps, content_type=content_type) for steps in bodies)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return next(answers)(request)
+
+    return httpx.MockTransport(answer)
 
 
 async def ending(stream: Stream[EventT]) -> StreamError | None:

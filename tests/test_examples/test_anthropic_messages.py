@@ -3,6 +3,7 @@
 import itertools
 from typing import Any, assert_type
 
+import httpx
 import pytest
 from pydantic import TypeAdapter
 
@@ -13,7 +14,6 @@ from examples.anthropic_messages import (
     MessageEvent,
     Signature,
     main,
-    wire_event,
 )
 from streamsession import (
     DecodeError,
@@ -23,6 +23,7 @@ from streamsession import (
     Reply,
     RetryPolicy,
     Stream,
+    StreamError,
     StreamInterrupted,
     StreamTruncated,
     TextDelta,
@@ -40,16 +41,32 @@ from streamsession.testing import (
     ScriptedResponse,
     ScriptedServer,
     Step,
+    mock_stream,
     sse,
+    sse_event,
 )
-from tests.test_examples.programs import ONCE, ending, playing, run
+from tests.test_examples.programs import (
+    ONCE,
+    Live,
+    Programs,
+    at_once,
+    ending,
+    playing,
+    playing_each,
+)
 
-PRINTED = """\
+PRINTED = f"""\
 Let me look.
-[tool_use]
-[tool call] time: {}
-[tokens] 12 in, 34 out
+reply.reasoning=''
+reply.tool_calls={[ToolCall.parse(id="c1", name="time", raw_arguments="{}")]}
+reply.usage={Usage(input_tokens=12, output_tokens=34)!r}
+reply.finish_reason='tool_use'
 """
+
+
+def wire_event(kind: str, **data: Any) -> bytes:
+    """An event as the API writes it."""
+    return sse_event({"type": kind, **data}, event=kind)
 
 
 def start(content: object = (), **tokens: int | None) -> bytes:
@@ -105,6 +122,11 @@ ANSWER = b"".join(
 )
 
 
+def nameless(body: bytes) -> bytes:
+    """The events without their names, which are in their data, too."""
+    return b"".join(line for line in body.splitlines(keepends=True) if line[:5] != b"event")
+
+
 def open_messages(*steps: Any) -> AnthropicMessages:
     return AnthropicMessages(transport=playing(*steps), api_key="k3y", retry=ONCE)
 
@@ -121,19 +143,19 @@ async def failure(*events: bytes) -> Any:
         return await ending(session.stream([], model="m"))
 
 
-def test_the_program_prints_the_answer_of_the_server_inside_it() -> None:
-    program = run("anthropic_messages.py")
+def test_the_program_prints_the_answer_of_the_server_inside_it(programs: Programs) -> None:
+    program = programs["anthropic_messages.py"]
 
     assert program.stdout == PRINTED
     assert (program.returncode, program.stderr) == (0, "")
 
 
-def test_the_program_asks_the_server_in_the_environment() -> None:
-    with ScriptedServer(OFFLINE) as server:
-        live = {"ANTHROPIC_API_KEY": "k3y", "ANTHROPIC_MODEL": "m1"}
-        program = run("anthropic_messages.py", "Why?", ANTHROPIC_BASE_URL=server.url, **live)
+def test_the_program_asks_the_server_in_the_environment(live: Live) -> None:
+    with ScriptedServer(at_once(OFFLINE)) as server:
+        named = {"ANTHROPIC_API_KEY": "k3y", "ANTHROPIC_MODEL": "m1"}
+        printed = live("anthropic_messages.py", "Why?", ANTHROPIC_BASE_URL=server.url, **named)
 
-    assert program.stdout == PRINTED
+    assert printed == PRINTED
     (request,) = server.requests
     assert request.path == "/v1/messages"
     assert request.headers["x-api-key"] == "k3y"
@@ -149,7 +171,7 @@ def test_the_program_asks_the_server_in_the_environment() -> None:
 
 @pytest.mark.anyio
 async def test_it_runs_on_both_event_loops(capsys: pytest.CaptureFixture[str]) -> None:
-    async with ScriptedServer(OFFLINE) as server:
+    async with ScriptedServer(at_once(OFFLINE)) as server:
         await main("Why?", "m1", server.url)
 
     assert capsys.readouterr().out == PRINTED
@@ -248,7 +270,8 @@ async def test_usage_is_cumulative_and_counts_the_cache() -> None:
     first, last = (event for event in reply.events if isinstance(event, Usage))
     assert (first.input_tokens, first.output_tokens) == (1110, 1)
     assert (last.input_tokens, last.output_tokens) == (1110, 7)
-    assert last.wire.cache_read_input_tokens == 1000
+    assert first.wire["output_tokens"] == 1
+    assert last.wire["cache_read_input_tokens"] == 1000
 
 
 @pytest.mark.anyio
@@ -285,6 +308,18 @@ async def test_an_error_event_is_a_remote_error_with_what_had_come() -> None:
     assert isinstance(error, RemoteError)
     assert (error.type, error.retryable, str(error)) == ("overloaded_error", True, "Overloaded")
     assert error.partial.text == "Hello"
+
+
+@pytest.mark.anyio
+async def test_leaving_early_leaves_nothing_open() -> None:
+    answer = mock_stream(start(), HELLO, HOLD)
+    async with AnthropicMessages(transport=httpx.MockTransport(answer)) as session:
+        async with session.stream([], model="m") as stream:
+            async for text in stream.text():
+                assert text == "Hello"
+                break
+
+        assert answer.closed
 
 
 @pytest.mark.anyio
@@ -331,9 +366,7 @@ async def test_unknown_events_blocks_and_deltas_are_tolerated() -> None:
 
 @pytest.mark.anyio
 async def test_events_without_a_name_are_known_by_their_type() -> None:
-    nameless = b"".join(line for line in ANSWER.splitlines(keepends=True) if line[:5] != b"event")
-
-    assert (await read(nameless)).events == (await read(ANSWER)).events
+    assert (await read(nameless(ANSWER))).events == (await read(ANSWER)).events
 
 
 @pytest.mark.anyio
@@ -401,20 +434,27 @@ async def test_every_event_survives_json() -> None:
 
 @pytest.mark.anyio
 async def test_cut_at_every_byte_it_ends_complete_or_with_a_named_error() -> None:
-    whole = (await read(ANSWER)).events
-    for cut, last in itertools.product(range(len(ANSWER)), ([], [HANG_UP])):
-        async with open_messages(ANSWER[:cut], *last) as session:
+    call = block(1, "tool_use", id="t1", name="now") + arguments(1, "{}") + stop(1)
+    body = nameless(start() + block(0, "text") + text(0, "ü") + stop(0) + call + end())
+    whole = (await read(body)).events
+    ends: list[tuple[list[Step], type[StreamError]]]
+    ends = [([], StreamTruncated), ([HANG_UP], StreamInterrupted)]
+    cuts = list(itertools.product(range(len(body)), ends))
+    bodies = ([body[:cut], *last] for cut, (last, _) in cuts)
+    async with AnthropicMessages(transport=playing_each(bodies), retry=ONCE) as session:
+        for cut, (last, named) in cuts:
             stream = session.stream([], model="m")
             error = await ending(stream)
 
-        came = stream.reply.events
-        assert came == whole[: len(came)], cut
-        if error is None:
-            assert cut >= len(ANSWER) - 2  # the final event without its blank line
-            assert came == whole
-        else:
-            assert isinstance(error, StreamInterrupted if last else StreamTruncated), cut
-            assert error.partial is stream.reply
+            came = stream.reply.events
+            assert came == whole[: len(came)], cut
+            if error is None:
+                assert not last
+                assert cut >= len(body) - 2  # the final event without its blank line
+                assert came == whole
+            else:
+                assert isinstance(error, named), cut
+                assert error.partial is stream.reply
 
 
 def test_the_event_type_is_inferred() -> None:

@@ -8,7 +8,7 @@ import pytest
 from examples.handbook import OFFLINE, SetupSession, main, run_agent
 from streamsession import TextDelta
 from streamsession.testing import HOLD, ScriptedResponse, ScriptedServer
-from tests.test_examples.programs import run
+from tests.test_examples.programs import Live, Programs, at_once
 
 LINES = [
     r"\[Init\] .+",
@@ -30,32 +30,33 @@ def assert_lines(printed: str, patterns: list[str]) -> None:
         assert re.fullmatch(pattern, line), line
 
 
-def test_the_program_prints_the_lines_in_their_order() -> None:
-    program = run("handbook.py")
+def test_the_program_prints_the_lines_in_their_order(programs: Programs) -> None:
+    program = programs["handbook.py"]
 
     assert_lines(program.stdout, LINES)
     assert (program.returncode, program.stderr) == (0, "")
 
 
-def test_the_program_prints_exit_also_when_the_block_raises() -> None:
-    program = run("handbook.py", "--fail")
+def test_the_program_prints_exit_also_when_the_block_raises(
+    live: Live, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(RuntimeError, match="the block has raised"):
+        live("handbook.py", "--fail")
 
-    assert_lines(program.stdout, FAILING)
-    assert program.returncode == 1
-    assert program.stderr.splitlines()[-1].startswith("RuntimeError: the block has raised")
+    assert_lines(capsys.readouterr().out, FAILING)
 
 
-def test_the_program_asks_the_server_in_the_environment() -> None:
-    with ScriptedServer(OFFLINE) as server:
-        program = run("handbook.py", AGENT_BASE_URL=server.url, AGENT_API_KEY="k3y")
+def test_the_program_asks_the_server_in_the_environment(live: Live) -> None:
+    with ScriptedServer(at_once(OFFLINE)) as server:
+        printed = live("handbook.py", AGENT_BASE_URL=server.url, AGENT_API_KEY="k3y")
 
-    assert_lines(program.stdout, LINES)
+    assert_lines(printed, LINES)
     assert server.requests[0].headers["authorization"] == "Bearer k3y"
 
 
 @pytest.mark.anyio
 async def test_it_runs_on_both_event_loops(capsys: pytest.CaptureFixture[str]) -> None:
-    async with ScriptedServer(OFFLINE) as server:
+    async with ScriptedServer(at_once(OFFLINE)) as server:
         await main(server.url)
 
     assert_lines(capsys.readouterr().out, LINES)

@@ -14,7 +14,7 @@ from streamsession import (
     StreamTruncated,
 )
 from streamsession.testing import ScriptedResponse, ScriptedServer, json_lines, mock_stream
-from tests.test_examples.programs import ONCE, ending, run
+from tests.test_examples.programs import ONCE, Live, Programs, at_once, ending, playing_each
 
 PRINTED = """\
 build b/17 of main
@@ -38,18 +38,19 @@ async def read(body: bytes) -> Stream[BuildEvent]:
     return stream
 
 
-def test_the_program_prints_what_the_build_does() -> None:
-    program = run("jsonlines.py")
+def test_the_program_prints_what_the_build_does(programs: Programs) -> None:
+    program = programs["jsonlines.py"]
 
     assert program.stdout == PRINTED
     assert (program.returncode, program.stderr) == (0, "")
 
 
-def test_the_program_asks_the_server_in_the_environment() -> None:
-    with ScriptedServer(*OFFLINE) as server:
-        program = run("jsonlines.py", FORGE_BASE_URL=f"{server.url}/api", FORGE_API_KEY="k3y")
+def test_the_program_asks_the_server_in_the_environment(live: Live) -> None:
+    with ScriptedServer(*map(at_once, OFFLINE)) as server:
+        url = f"{server.url}/api"
+        printed = live("jsonlines.py", FORGE_BASE_URL=url, FORGE_API_KEY="k3y")
 
-    assert program.stdout == PRINTED
+    assert printed == PRINTED
     started, followed = server.requests
     assert (started.method, started.path, started.json()) == (
         "POST",
@@ -63,7 +64,7 @@ def test_the_program_asks_the_server_in_the_environment() -> None:
 
 @pytest.mark.anyio
 async def test_it_runs_on_both_event_loops(capsys: pytest.CaptureFixture[str]) -> None:
-    async with ScriptedServer(*OFFLINE) as server:
+    async with ScriptedServer(*map(at_once, OFFLINE)) as server:
         await main(server.url)
 
     assert capsys.readouterr().out == PRINTED
@@ -115,16 +116,17 @@ async def test_a_line_of_the_wrong_shape_is_a_decode_error() -> None:
 
 @pytest.mark.anyio
 async def test_cut_at_every_byte_it_ends_complete_or_truncated() -> None:
-    for cut in range(len(BODY) + 1):
-        answer = mock_stream(BODY[:cut], content_type="application/x-ndjson")
-        async with Forge(transport=httpx.MockTransport(answer), retry=ONCE) as session:
+    bodies = ([BODY[:cut]] for cut in range(len(BODY) + 1))
+    transport = playing_each(bodies, content_type="application/x-ndjson")
+    async with Forge(transport=transport, retry=ONCE) as session:
+        for cut in range(len(BODY) + 1):
             stream = session.stream("b1")
             error = await ending(stream)
 
-        came = stream.reply.events
-        assert came == list(EVENTS)[: len(came)], cut
-        if error is None:
-            assert cut >= len(BODY) - 1  # the last line end may be missing
-        else:
-            assert isinstance(error, StreamTruncated), cut
-            assert error.partial is stream.reply
+            came = stream.reply.events
+            assert came == list(EVENTS)[: len(came)], cut
+            if error is None:
+                assert cut >= len(BODY) - 1  # the last line end may be missing
+            else:
+                assert isinstance(error, StreamTruncated), cut
+                assert error.partial is stream.reply

@@ -1,7 +1,10 @@
 """Chat Completions of any server: what each kind of chunk becomes, and how a stream ends."""
 
+import json
+from collections.abc import Iterator
 from typing import Any, assert_type
 
+import httpx
 import pytest
 from pydantic import TypeAdapter
 
@@ -21,15 +24,31 @@ from streamsession import (
     ToolCallStart,
     Usage,
 )
-from streamsession.testing import ScriptedResponse, ScriptedServer, every_split, sse
-from tests.test_examples.programs import ONCE, ending, playing, run
+from streamsession.testing import (
+    HANG_UP,
+    ScriptedResponse,
+    ScriptedServer,
+    Step,
+    every_split,
+    mock_stream,
+    sse,
+)
+from tests.test_examples.programs import (
+    ONCE,
+    Live,
+    Programs,
+    at_once,
+    ending,
+    playing,
+    playing_each,
+)
 
-PRINTED = """\
+PRINTED = f"""\
 Let me look.
-[tool_calls]
-[reasoning] Ask the clock.
-[tool call] time: {}
-[tokens] 12 in, 34 out
+reply.reasoning='Ask the clock.'
+reply.tool_calls={[ToolCall.parse(id="c1", name="time", raw_arguments="{}")]}
+reply.usage={Usage(input_tokens=12, output_tokens=34)!r}
+reply.finish_reason='tool_calls'
 """
 
 
@@ -53,13 +72,12 @@ def tool(index: int | None, arguments: str | None, **first: str) -> Any:
 
 STOP = chunk({}, finish="stop")
 ANSWER = sse(
-    chunk({"role": "assistant", "content": ""}),
-    chunk({"reasoning_content": "Hm."}),
-    chunk({"content": "Grüße"}),
-    tool(0, "", id="t1", name="now"),
-    tool(0, '{"zone": "UTC"}'),
-    chunk({}, finish="tool_calls"),
-    {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 5}},
+    '{"choices":[{"delta":{"reasoning":"Hm."}}]}',
+    '{"choices":[{"delta":{"content":"Grüße"}}]}',
+    '{"choices":[{"delta":{"tool_calls":[{"id":"t1","function":{"name":"now"}}]}}]}',
+    '{"choices":[{"delta":{"tool_calls":[{"function":{"arguments":"{}"}}]}}]}',
+    '{"choices":[{"finish_reason":"tool_calls"}]}',
+    '{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":5}}',
     "[DONE]",
 )
 
@@ -81,20 +99,20 @@ async def failure(*chunks: object) -> Any:
         return await ending(session.stream([], model="m"))
 
 
-def test_the_program_prints_the_answer_of_the_server_inside_it() -> None:
-    program = run("openai_chat.py")
+def test_the_program_prints_the_answer_of_the_server_inside_it(programs: Programs) -> None:
+    program = programs["openai_chat.py"]
 
     assert program.stdout == PRINTED
     assert (program.returncode, program.stderr) == (0, "")
 
 
-def test_the_program_asks_the_server_in_the_environment() -> None:
-    with ScriptedServer(OFFLINE) as server:
+def test_the_program_asks_the_server_in_the_environment(live: Live) -> None:
+    with ScriptedServer(at_once(OFFLINE)) as server:
         url = f"{server.url}/v1"
-        live = {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": "k3y", "OPENAI_MODEL": "m1"}
-        program = run("openai_chat.py", "Why?", **live)
+        named = {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": "k3y", "OPENAI_MODEL": "m1"}
+        printed = live("openai_chat.py", "Why?", **named)
 
-    assert program.stdout == PRINTED
+    assert printed == PRINTED
     (request,) = server.requests
     assert request.path == "/v1/chat/completions"
     assert request.headers["authorization"] == "Bearer k3y"
@@ -108,7 +126,7 @@ def test_the_program_asks_the_server_in_the_environment() -> None:
 
 @pytest.mark.anyio
 async def test_it_runs_on_both_event_loops(capsys: pytest.CaptureFixture[str]) -> None:
-    async with ScriptedServer(OFFLINE) as server:
+    async with ScriptedServer(at_once(OFFLINE)) as server:
         await main("Why?", "m1", server.url)
 
     assert capsys.readouterr().out == PRINTED
@@ -116,13 +134,11 @@ async def test_it_runs_on_both_event_loops(capsys: pytest.CaptureFixture[str]) -
 
 @pytest.mark.anyio
 async def test_options_go_into_the_request() -> None:
-    async with (
-        ScriptedServer(OFFLINE) as server,
-        OpenAIChat(base_url=server.url) as session,
-    ):
+    answer = mock_stream(ANSWER)
+    async with OpenAIChat(transport=httpx.MockTransport(answer)) as session:
         await session.stream([], model="m", n=2, stream_options={}).collect()
 
-    body = server.requests[0].json()
+    body = json.loads(answer.requests[0].content)
     assert (body["n"], body["stream_options"]) == (2, {})
 
 
@@ -287,8 +303,16 @@ async def test_null_choices_null_deltas_and_other_objects_are_tolerated() -> Non
 async def test_done_without_a_finish_reason_is_complete() -> None:
     assert await read(chunk({"content": "A"}), "[DONE]") == [
         TextDelta(text="A"),
-        Done(finish_reason=""),
+        Done(finish_reason=None),
     ]
+
+
+@pytest.mark.anyio
+async def test_done_without_a_finish_reason_proves_the_tool_calls() -> None:
+    events = await read(tool(0, "{}", id="t1", name="now"), "[DONE]")
+
+    call = ToolCall(id="t1", name="now", arguments={}, raw_arguments="{}")
+    assert events[2:] == [call, Done()]
 
 
 @pytest.mark.anyio
@@ -327,12 +351,22 @@ async def test_a_clean_end_before_a_finish_reason_is_truncated(chunks: list[obje
     ],
 )
 async def test_a_failure_within_the_stream_is_a_remote_error(reported: bytes) -> None:
-    for cut in every_split(sse(chunk({"content": "A"})) + reported + sse("[DONE]")):
-        async with open_chat(*cut) as session:
+    error = await failure(chunk({"content": "A"}), reported, "[DONE]")
+
+    assert isinstance(error, RemoteError)
+    assert (str(error), error.partial.text) == ("too long", "A")
+
+
+@pytest.mark.anyio
+async def test_a_failure_in_a_field_is_known_wherever_it_is_cut() -> None:
+    body = sse('{"choices":[{"delta":{"content":"A"}}]}') + b'error: {"message":"no"}\r\n\r\n'
+    splits = list(every_split(body))
+    async with OpenAIChat(transport=playing_each(splits), retry=ONCE) as session:
+        for split in splits:
             error = await ending(session.stream([], model="m"))
 
-        assert isinstance(error, RemoteError)
-        assert (str(error), error.partial.text) == ("too long", "A")
+            assert isinstance(error, RemoteError), split
+            assert (str(error), error.partial.text) == ("no", "A")
 
 
 @pytest.mark.anyio
@@ -346,17 +380,18 @@ async def test_a_chunk_of_the_wrong_shape_is_a_decode_error() -> None:
 
 @pytest.mark.anyio
 async def test_the_chunk_is_reachable_from_its_event() -> None:
-    events = await read(chunk({"content": "A"}, tier="flex"), {**STOP, "tier": "slow"}, "[DONE]")
+    call = {**tool(0, None, id="t1", name="now"), "tier": "flex"}
+    events = await read(chunk({"refusal": "No"}, tier="flex"), call, {**STOP, "tier": "slow"})
 
-    for event, tier in zip(events, ("flex", "slow"), strict=True):
-        assert isinstance(event, TextDelta | Done)
-        assert isinstance(event.wire, Chunk)
-        assert (event.wire.model_extra or {})["tier"] == tier
+    tiers = [event.wire.model_extra["tier"] for event in events]
+    assert isinstance(events[0].wire, Chunk)
+    assert tiers == ["flex", "flex", "flex", "slow"]
+    assert [type(event) for event in events] == [Refusal, ToolCallStart, ToolCall, Done]
 
 
 @pytest.mark.anyio
 async def test_every_event_survives_json() -> None:
-    async with open_chat(ANSWER + sse(chunk({"refusal": "no"}))) as session:
+    async with open_chat(sse(chunk({"refusal": "no"})), ANSWER) as session:
         events = (await session.stream([], model="m").collect()).events
     adapter: TypeAdapter[ChatEvent] = TypeAdapter(ChatEvent)
 
@@ -368,33 +403,47 @@ async def test_a_body_that_ends_at_any_byte_is_complete_or_truncated() -> None:
     whole = await read(ANSWER)
     without_usage = [event for event in whole if not isinstance(event, Usage)]
     after_reason = ANSWER.index(b'data: {"choices":[],')
-    for cut in range(len(ANSWER)):
-        async with open_chat(ANSWER[:cut]) as session:
+    bodies = ([ANSWER[:cut]] for cut in range(len(ANSWER)))
+    async with OpenAIChat(transport=playing_each(bodies), retry=ONCE) as session:
+        for cut in range(len(ANSWER)):
             stream = session.stream([], model="m")
             error = await ending(stream)
 
-        if error is None:
-            assert cut >= after_reason
-            assert stream.reply.events in (whole, without_usage), cut
-        else:
-            assert isinstance(error, StreamTruncated), cut
-            assert_kept(error, stream, whole)
+            if error is None:
+                assert cut >= after_reason
+                assert stream.reply.events in (whole, without_usage), cut
+            else:
+                assert isinstance(error, StreamTruncated), cut
+                assert_kept(error, stream, whole)
 
 
 @pytest.mark.anyio
-async def test_a_server_that_hangs_up_at_any_byte_has_interrupted_the_stream() -> None:
+async def test_a_body_that_breaks_off_at_any_byte_has_interrupted_the_stream() -> None:
     whole = await read(ANSWER)
-    cuts = [ScriptedResponse([ANSWER], hang_up_after=cut) for cut in range(len(ANSWER))]
-    async with (
-        ScriptedServer(*cuts) as server,
-        OpenAIChat(base_url=server.url, retry=ONCE) as session,
-    ):
+    bodies: Iterator[list[Step]] = ([ANSWER[:cut], HANG_UP] for cut in range(len(ANSWER)))
+    async with OpenAIChat(transport=playing_each(bodies), retry=ONCE) as session:
         for cut in range(len(ANSWER)):
             stream = session.stream([], model="m")
             error = await ending(stream)
 
             assert isinstance(error, StreamInterrupted), cut
             assert_kept(error, stream, whole)
+
+
+@pytest.mark.anyio
+async def test_a_server_that_hangs_up_at_any_byte_has_interrupted_the_stream() -> None:
+    body = sse('{"choices":[{"delta":{"content":"ü"},"finish_reason":"stop"}]}', "[DONE]")
+    cuts = [ScriptedResponse([body], hang_up_after=cut) for cut in range(len(body))]
+    async with (
+        ScriptedServer(*cuts) as server,
+        OpenAIChat(base_url=server.url, retry=ONCE) as session,
+    ):
+        for cut in range(len(body)):
+            stream = session.stream([], model="m")
+            error = await ending(stream)
+
+            assert isinstance(error, StreamInterrupted), cut
+            assert_kept(error, stream, [TextDelta(text="ü")])
 
 
 def assert_kept(error: StreamError, stream: Stream[ChatEvent], whole: list[ChatEvent]) -> None:
