@@ -89,5 +89,8 @@ class TokenAuth(Credentials):
         return True
 
     async def _fetch(self) -> BearerAuth:
-        self._current = BearerAuth(await self._provider())
+        token = await self._provider()
+        if not isinstance(token, str | SecretStr):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"the token provider must return a str, not {type(token).__name__}")
+        self._current = BearerAuth(token)
         return self._current

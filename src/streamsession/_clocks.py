@@ -1,5 +1,6 @@
 """How long to wait for the server, and the clocks that measure it. Knows no HTTP and no events."""
 
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, fields
@@ -77,15 +78,20 @@ class Clocks:
 
         Args:
             work: What to await.
-            seconds: A limit of its own, instead of the clocks; None is none.
+            seconds: A limit of its own, besides the clocks; None is none.
 
         Raises:
-            AlarmRang: `interrupt` was called, or the limit of its own is over.
-            TimedOut: A clock has run out.
+            AlarmRang: `interrupt` was called, or there is a limit of its own and time is over.
+            TimedOut: A clock has run out, and there is no limit of its own.
         """
-        clock, left = self._next() if seconds is None else (None, seconds)
+        clock: Clock | None
+        clock, left = self._next()
+        if seconds is not None:
+            clock, left = None, min(seconds, math.inf if left is None else left)
         started = time.monotonic()
         try:
+            if left is not None and left <= 0:
+                raise AlarmRang  # noqa: TRY301 - as if it rang, even if there is always some to read
             with self._alarm.within(left):
                 return await work()
         except AlarmRang:

@@ -41,7 +41,7 @@ ExceptionT = TypeVar("ExceptionT", bound=BaseException)
 log = logging.getLogger("streamsession")
 
 _EXCERPT_BYTES: Final = 64 * 1024  # of an error body: more than any message, bounded all the same
-_EXCERPT_SECONDS: Final = 5.0
+_EXCERPT_SECONDS: Final = 1.0
 # The end of the body comes with the final event or right behind it; without it there is no reuse.
 _DRAIN_SECONDS: Final = 0.1
 _DRAIN_BYTES: Final = 64 * 1024
@@ -84,6 +84,8 @@ class Exchange(Generic[EventT]):
         self._clocks.begin("idle")
         self._failures = 0
         self._last = event
+        if isinstance(event, self._plan.final_events):
+            self.reply.complete = True
         if self._plan.keep_reply:
             self.reply.events.append(event)
         if stats.time_to_first_event is None:

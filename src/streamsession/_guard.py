@@ -37,7 +37,10 @@ class Guard:
         """Awaited on entering, with the pool open: a handshake, a token exchange. Does nothing."""
 
     async def disconnect(self) -> None:
-        """Awaited on leaving a session that was entered, before its pool closes. Does nothing."""
+        """Awaited on leaving a session that was entered: a farewell. Does nothing.
+
+        The streams are closed by then, the pool not yet: it may still make requests.
+        """
 
     async def __aenter__(self) -> Self:
         """Open the pool and await `connect`; when that fails or is cancelled, nothing stays open.
@@ -53,7 +56,7 @@ class Guard:
         try:
             await self.connect()
         except BaseException as exc:
-            await self._leave(exc, self._close_streams, self._pool.aclose)
+            await self._leave(exc, self._close, self._pool.aclose)
             raise
         return self
 
@@ -68,12 +71,12 @@ class Guard:
         Each takes at most `close_timeout` seconds, also when cancelled. What fails is raised after
         the others are done, or noted on the exception that leaves the block.
         """
-        await self._leave(exc, self._close_streams, self.disconnect, self._pool.aclose)
+        steps = (self._close_streams, self.disconnect, self._close, self._pool.aclose)
+        await self._leave(exc, *steps)
 
     async def _leave(
         self, reason: BaseException | None, *steps: Callable[[], Awaitable[None]]
     ) -> None:
-        self._state = "closed"
         failures: list[BaseException] = []
         for step in steps:
             try:
@@ -95,6 +98,10 @@ class Guard:
                 raised.add_note(f"Closing the session failed too: {failure!r}")
             if raised is not reason:
                 raise raised
+
+    async def _close(self) -> None:
+        self._state = "closed"
+        await self._close_streams()
 
     async def _close_streams(self) -> None:
         why = partial(SessionClosed, "the session was left while this stream was open")

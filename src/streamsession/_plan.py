@@ -76,6 +76,12 @@ class Plan(Generic[EventT]):
     on_end: Callable[[Any], None]
     """Given the exchange once its connection is released."""
 
+    def __post_init__(self) -> None:
+        """Tell whoever passed a number what is meant."""
+        for option, kind in ((self.timeouts, Timeouts), (self.retry, RetryPolicy)):
+            if not isinstance(option, kind):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f"expected a {kind.__name__}, got {option!r}")
+
 
 def how_to_end(finals: tuple[type[Any], ...] | None, marker: str | None, *, custom: bool) -> str:
     """What a stream that ended early lacked, to end the sentence that says so.

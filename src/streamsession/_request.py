@@ -43,6 +43,8 @@ class Request:
         if not _TOKEN.fullmatch(self.method):
             raise InvalidRequest("the method must be a name such as 'POST'")
         _check_path(self.path)
+        if not isinstance(self.content, bytes | AsyncIterable | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidRequest("content must be text, bytes or an async iterable of bytes")
         object.__setattr__(self, "headers", check_headers(self.headers))
 
     @property

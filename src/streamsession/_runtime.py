@@ -130,7 +130,11 @@ class _LoopAlarm(Alarm):
         self._timer = None
         if self._task is not None and self._loop.time() < self._due:
             self._set_timer()
-        else:
+        else:  # what came while the loop was blocked goes first
+            self._loop.call_soon(self._expire, self._due)
+
+    def _expire(self, due: float) -> None:
+        if self._due == due:
             self._interrupt()
 
     def _interrupt(self) -> None:

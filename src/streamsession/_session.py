@@ -102,10 +102,10 @@ class AsyncSession(Guard, Generic[EventT]):
         if event_type is None:
             return
         cls._event_type = event_type
-        if not isinstance(event_type, TypeVar):
-            cls._reader = EventReader(TypeAdapter(event_type))
-            if cls.final_events is AsyncSession.final_events:
-                cls.final_events = ()  # which are of another type
+        is_open = isinstance(event_type, TypeVar)  # a generic base, whose subclasses name it
+        cls._reader = None if is_open else EventReader(TypeAdapter(event_type))
+        if not is_open and cls.final_events is AsyncSession.final_events:
+            cls.final_events = ()  # which are of another type
 
     def __init__(
         self,
@@ -141,6 +141,8 @@ class AsyncSession(Guard, Generic[EventT]):
             InvalidRequest: The base URL or a header cannot be used.
             ValueError: Two arguments exclude each other.
         """
+        if api_key is not None and not _revealed(api_key):
+            raise ValueError("api_key is empty: is the environment variable set?")
         if api_key is not None and auth is not None:
             raise ValueError("pass api_key= or auth=, not both")
         if http_client is not None and (transport is not None or limits is not None):
@@ -237,7 +239,10 @@ class AsyncSession(Guard, Generic[EventT]):
         """
         if not self.resumable or not last_event_id:
             return None
-        return replace(request, headers={**request.headers, "last-event-id": last_event_id})
+        try:
+            return replace(request, headers={**request.headers, "last-event-id": last_event_id})
+        except InvalidRequest:  # the server chose an id that no header can carry
+            return None
 
     # What a subclass calls
 
@@ -285,6 +290,8 @@ class AsyncSession(Guard, Generic[EventT]):
         Raises:
             InvalidRequest: The request cannot be sent as given.
         """
+        if events is not None and not isinstance(events, TypeAdapter):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError("events= takes a TypeAdapter: write events=TypeAdapter(Token | Done)")
         reader = self._event_reader() if events is None else _reader_for(events)
         finals = self.final_events if isinstance(final_events, EllipsisType) else final_events
         if events is not None and isinstance(final_events, EllipsisType):
@@ -386,6 +393,10 @@ class AsyncSession(Guard, Generic[EventT]):
             if passed_on in parameters:
                 return get_args(base)[parameters.index(passed_on)]
         return None
+
+
+def _revealed(secret: str | SecretStr) -> str:
+    return secret.get_secret_value() if isinstance(secret, SecretStr) else secret
 
 
 _reader_for = lru_cache(maxsize=128)(EventReader[Any])

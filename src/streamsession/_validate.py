@@ -39,9 +39,9 @@ class EventReader(Generic[EventT]):
                 union: Any = Union[tuple(known)]  # noqa: UP007 - of as many as there are
                 union = Annotated[union, Discriminator(name)] if self._is_union else union
                 validator = TypeAdapter[Any](union).validator
-        elif len(members) > 1 and None not in members:
+        elif len(members) > 1:
             raise TypeError(
-                "the events of a stream are told apart by a field: give "
+                "the events of a stream are models told apart by a field: give "
                 f"{', '.join(model.__name__ for model in known)} each a "
                 '`type: Literal["..."] = "..."` of its own'
             )

@@ -109,8 +109,6 @@ class Pool:
         try:
             sending = _Sending(self._client, self._auth, connect_timeout)
             url = join_url(self._base_url, request.path)
-            if request.params:  # build_request(params=) would drop the query of the path
-                url = str(httpx.URL(url).copy_merge_params(request.params))
             raw = await sending.answer(request, url, {**self._headers, **headers})
             names = (name for name in self._request_id_headers if name in raw.headers)
             request_id = raw.headers[name] if (name := next(names, None)) else None
@@ -191,6 +189,8 @@ class _Sending:
             "timeout": self._timeouts,
             "extensions": {"trace": self._trace},
         }
+        if request.params:  # build_request(params=) would drop the query of the path
+            url = _with_params(url, request.params)
         status = 0
         for _ in range(1 + _MAX_REDIRECTS):
             try:
@@ -210,6 +210,13 @@ class _Sending:
             elif not request.replayable:
                 raise StatusError("redirected, but the body can be sent once", status=status)
         raise StatusError(f"more than {_MAX_REDIRECTS} redirects", status=status)
+
+
+def _with_params(url: str, params: Mapping[str, Any]) -> str:
+    try:
+        return str(httpx.URL(url).copy_merge_params(params))
+    except Exception as exc:  # noqa: BLE001 - translated or raised again
+        raise_as_ours(exc, answered=False)
 
 
 def _redirect_target(url: str, location: str, status: int) -> str:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from anyio import CancelScope
+from anyio.lowlevel import checkpoint
 
 from .._errors import StreamInterrupted, UnexpectedContent
 from .._runtime import Guarded
@@ -57,6 +58,7 @@ class Response:
         """
         while True:
             if self._inflater is not None and (piece := self._inflater.piece()):
+                await checkpoint()  # little comes in and much goes out: others have their turn
                 return piece
             self._is_suspended = False
             try:

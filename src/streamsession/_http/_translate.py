@@ -40,6 +40,8 @@ def translate(
     names = {cls.__name__ for cls in type(exc).__mro__}
     where = " to {}://{}:{}".format(*origin(url)) if url else ""
     what = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
+    if "LocalProtocolError" in names:
+        what = type(exc).__name__  # h11 quotes the header that it refuses, which may be a secret
     if "ConnectTimeout" in names:
         return TimedOut(f"could not connect{where} in time ({what})", clock="connect")
     if "TimeoutException" in names:
@@ -56,4 +58,5 @@ def raise_as_ours(exc: Exception, *, answered: bool, url: str = "") -> NoReturn:
     ours = translate(exc, answered=answered, url=url)
     if ours is None:
         raise exc
-    raise ours from exc
+    telling = type(exc).__name__ == "LocalProtocolError" and isinstance(ours, InvalidRequest)
+    raise ours from (None if telling else exc)
