@@ -385,6 +385,20 @@ async def test_a_redirect_to_nowhere_is_an_error(
             await session.stream().collect()
 
 
+@pytest.mark.xfail(
+    strict=True,
+    reason="httpx refuses a bad Location before we see it: it is taken for a broken connection",
+)
+async def test_a_redirect_to_nowhere_is_not_tried_again(scripted_server: ScriptedServer) -> None:
+    nowhere = ScriptedResponse(status=307, headers={"Location": "http://x:y/"})
+    scripted_server.play(*[nowhere] * 3)
+    async with Acme(base_url=scripted_server.url) as session:
+        with pytest.raises(StreamError) as caught:
+            await session.stream().collect()
+    assert isinstance(caught.value, StatusError)
+    assert len(scripted_server.requests) == 1
+
+
 # A pool that is full
 
 

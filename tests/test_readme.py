@@ -8,12 +8,14 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
+from streamsession import JSONLinesDecoder
 from streamsession.testing import ScriptedResponse, ScriptedServer, sse
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-CLASS, USE, TESTS = BLOCKS
+CLASS, USE, MORE, TESTS = BLOCKS
 
 
 @pytest.fixture
@@ -44,6 +46,18 @@ async def test_the_class_streams_in_all_the_ways_shown(
     assert capsys.readouterr().out == "Hello"
     assert scripted_server.requests[0].headers["authorization"] == "Bearer ..."
     assert scripted_server.requests[0].json() == {"prompt": "Hello", "model": "acme-1"}
+
+
+@pytest.mark.anyio
+async def test_the_other_endpoints_work(acme: ModuleType, scripted_server: ScriptedServer) -> None:
+    names = {**vars(acme), "TypeAdapter": TypeAdapter, "JSONLinesDecoder": JSONLinesDecoder}
+    exec(MORE, names)  # noqa: S102 - our own text
+    token = {"type": "token", "text": "built"}
+    scripted_server.play(ScriptedResponse.json(["acme-1"]), ScriptedResponse.json_lines(token))
+    async with names["Acme2"](base_url=scripted_server.url) as session:
+        assert await session.models() == ["acme-1"]
+        assert (await session.builds("x").collect()).text == "built"
+    assert scripted_server.requests[1].path == "/builds?project=x"
 
 
 @pytest.mark.anyio

@@ -195,31 +195,6 @@ async def test_ringing_from_within_the_wait_leaves_nothing_behind() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(
-    "anyio_backend",
-    [
-        pytest.param(
-            "asyncio",
-            marks=pytest.mark.xfail(strict=True, reason="who rings itself and waits, waits on"),
-        ),
-        "trio",
-    ],
-)
-async def test_ringing_from_within_the_wait_interrupts_what_is_awaited_next() -> None:
-    alarm = new_alarm()
-
-    async def wait() -> None:
-        with alarm.within(60):
-            alarm.ring()
-            await anyio.sleep_forever()
-
-    with anyio.move_on_after(10 * SHORT) as scope, pytest.raises(AlarmRang):
-        await wait()
-    alarm.stop()
-    assert not scope.cancel_called
-
-
-@pytest.mark.anyio
 async def test_a_scope_outside_wins_over_the_alarm() -> None:
     alarm = new_alarm()
     rang: list[bool] = []
@@ -837,11 +812,6 @@ class Twice:
         yield None
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=asyncio.CancelledError,
-    reason="what was held back is raised instead of GeneratorExit",
-)
 def test_closing_the_coroutine_closes_it_also_when_a_cancellation_is_held_back() -> None:
     async def work() -> None:
         await Twice()

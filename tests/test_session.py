@@ -529,6 +529,13 @@ def test_a_header_that_cannot_be_sent_is_refused_at_once(headers: dict[str, str]
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.xfail(strict=True, reason="0 is taken for no limit given, and -1 for a limit")
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_limit_of_no_bytes_is_refused(size: int) -> None:
+    with pytest.raises(ValueError, match="max_event_bytes"):
+        Acme(max_event_bytes=size)
+
+
 def test_arguments_that_exclude_each_other_are_refused() -> None:
     with pytest.raises(ValueError, match="api_key= or auth="):
         Acme(api_key="key", auth=BearerAuth("token"))

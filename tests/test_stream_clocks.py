@@ -142,10 +142,10 @@ async def test_a_flood_of_pings_feeds_no_clock() -> None:
 
 
 async def test_events_feed_the_idle_clock(respx_mock: respx.MockRouter) -> None:
-    steps = [step for _ in range(20) for step in (Pause(SHORT / 2), token("x"))]
+    steps = [step for _ in range(10) for step in (Pause(SHORT / 2), token("x"))]
     respx_mock.post(URL).mock(side_effect=mock_stream(*steps, FINISH))
-    async with Acme(timeout=limits(idle=8 * SHORT)) as session:
-        assert (await session.stream().collect()).text == "x" * 20
+    async with Acme(timeout=limits(idle=4 * SHORT)) as session:
+        assert (await session.stream().collect()).text == "x" * 10
 
 
 # The consumer's own time
@@ -166,12 +166,10 @@ async def slow(events: AsyncIterator[Token | Finish], seconds: float) -> list[To
     return [first, *[event async for event in events]]
 
 
-@pytest.mark.parametrize("clock", ["first_event", "idle", "total"])
-async def test_the_consumers_own_time_does_not_count(
-    respx_mock: respx.MockRouter, clock: str
-) -> None:
+async def test_the_consumers_own_time_does_not_count(respx_mock: respx.MockRouter) -> None:
     respx_mock.post(URL).mock(side_effect=mock_stream(token("a"), token("b"), FINISH))
-    async with Acme(timeout=limits(**{clock: 6 * SHORT})) as session:
+    most = 6 * SHORT
+    async with Acme(timeout=limits(first_event=most, idle=most, total=most)) as session:
         assert len(await slow(session.stream(), 7 * SHORT)) == 3
 
 
@@ -184,12 +182,11 @@ async def test_time_between_the_response_and_the_first_read_does_not_count(
         assert (await stream.collect()).text == "a"
 
 
-@pytest.mark.parametrize("clock", ["idle", "total"])
 async def test_waiting_after_a_slow_consumer_is_not_cut_short(
-    respx_mock: respx.MockRouter, clock: str
+    respx_mock: respx.MockRouter,
 ) -> None:
     respx_mock.post(URL).mock(side_effect=mock_stream(token("a"), Pause(SHORT), FINISH))
-    async with Acme(timeout=limits(**{clock: 8 * SHORT})) as session:
+    async with Acme(timeout=limits(idle=8 * SHORT, total=8 * SHORT)) as session:
         assert len(await slow(session.stream(), 9 * SHORT)) == 2
 
 
@@ -202,7 +199,7 @@ async def test_the_total_counts_all_attempts_and_the_waits_between() -> None:
 
     answer = mock_stream(status=503)
     retry = RetryPolicy(attempts=1000, sleep=wait)
-    error = await timed_out(answer, limits(total=8 * SHORT, first_event=8 * SHORT), retry=retry)
+    error = await timed_out(answer, limits(total=4 * SHORT, first_event=4 * SHORT), retry=retry)
     assert error.clock == "total"
     assert error.attempts == len(answer.requests) > 1
 

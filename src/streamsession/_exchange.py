@@ -144,12 +144,15 @@ class Exchange(Generic[EventT]):
 
     async def _connect(self, request: Request) -> None:
         plan = self._plan
-        self.stats.attempts += 1
         self.response = None
-        self._log("attempt %d: %s", self.stats.attempts, request.method)
         self._clocks.begin("idle" if self.stats.events else "first_event")
-        connect = plan.timeouts.connect
-        send = partial(plan.pool.send, request, headers=plan.headers, connect_timeout=connect)
+
+        async def send() -> Response:
+            self.stats.attempts += 1
+            self._log("attempt %d: %s", self.stats.attempts, request.method)
+            connect = plan.timeouts.connect
+            return await plan.pool.send(request, headers=plan.headers, connect_timeout=connect)
+
         self.response = response = await self._limited(send)
         status, media, accepted = response.status, response.content_type, plan.content_types
         if not is_acceptable(status, media, accepted):

@@ -219,9 +219,9 @@ class Guarded(Generic[T]):
             result: T = end.value
             return result
         except BaseException as exc:
-            if self._held_back is not None:
-                raise self._held_back from exc  # which no scope would answer for
-            raise
+            if self._held_back is None or isinstance(exc, GeneratorExit):
+                raise
+            raise self._held_back from exc  # which no scope would answer for
         finally:
             self.release()
 

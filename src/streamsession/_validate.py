@@ -117,13 +117,19 @@ def _members(schema: Any, definitions: dict[str, Any]) -> Iterator[type[BaseMode
 
 def _model_of_its_own_validators(schema: Any) -> type[BaseModel] | None:
     """The model within a schema that only its own `model_validator`s wrap; None if others do."""
-    inner = schema
-    while inner["type"].startswith("function-") and "schema" in inner:
-        inner = inner["schema"]
+    wrappers, inner = _unwrapped(schema)
     if inner["type"] != "model":
         return None
     model: type[BaseModel] = inner["cls"]
-    return model if model.__pydantic_core_schema__["type"] == schema["type"] else None
+    return model if _unwrapped(model.__pydantic_core_schema__)[0] == wrappers else None
+
+
+def _unwrapped(schema: Any) -> tuple[int, Any]:
+    """How many validators wrap a schema, and what they wrap."""
+    wrappers = 0
+    while schema["type"].startswith("function-") and "schema" in schema:
+        wrappers, schema = wrappers + 1, schema["schema"]
+    return wrappers, schema
 
 
 def _discriminator(models: list[type[BaseModel]]) -> tuple[str, str, frozenset[str]] | None:
