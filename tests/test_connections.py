@@ -385,10 +385,6 @@ async def test_a_redirect_to_nowhere_is_an_error(
             await session.stream().collect()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="httpx refuses a bad Location before we see it: it is taken for a broken connection",
-)
 async def test_a_redirect_to_nowhere_is_not_tried_again(scripted_server: ScriptedServer) -> None:
     nowhere = ScriptedResponse(status=307, headers={"Location": "http://x:y/"})
     scripted_server.play(*[nowhere] * 3)

@@ -50,7 +50,11 @@ async def test_the_class_streams_in_all_the_ways_shown(
 
 @pytest.mark.anyio
 async def test_the_other_endpoints_work(acme: ModuleType, scripted_server: ScriptedServer) -> None:
-    names = {**vars(acme), "TypeAdapter": TypeAdapter, "JSONLinesDecoder": JSONLinesDecoder}
+    names: dict[str, Any] = {
+        **vars(acme),
+        "TypeAdapter": TypeAdapter,
+        "JSONLinesDecoder": JSONLinesDecoder,
+    }
     exec(MORE, names)  # noqa: S102 - our own text
     token = {"type": "token", "text": "built"}
     scripted_server.play(ScriptedResponse.json(["acme-1"]), ScriptedResponse.json_lines(token))

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import sys
 import threading
+import time
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from dataclasses import dataclass, field
@@ -236,15 +237,45 @@ async def test_a_cancellation_from_outside_wins_over_the_alarm(*, alarm_first: b
 
 @on_asyncio
 @pytest.mark.anyio
-async def test_a_cancellation_that_came_before_the_wait_stays_counted() -> None:
+async def test_what_came_while_the_loop_was_blocked_comes_before_the_alarm() -> None:
     alarm = new_alarm()
+    data = anyio.Event()
+
+    async def read() -> None:
+        with alarm.within(SHORT):
+            await data.wait()
+        with alarm.within(60):
+            await settle()
+
+    task = asyncio.create_task(read())
+    await settle()
+    time.sleep(2 * SHORT)  # noqa: ASYNC251 - it blocks the loop on purpose
+    asyncio.get_running_loop().call_soon(data.set)
+    await task
+    alarm.stop()
+
+
+@on_asyncio
+@pytest.mark.anyio
+@pytest.mark.parametrize("rings_itself", [True, False])
+async def test_a_cancellation_that_came_before_the_wait_stays_counted(
+    *, rings_itself: bool
+) -> None:
+    alarm = new_alarm()
+
+    async def wait() -> None:
+        with alarm.within(SHORT):
+            if rings_itself:
+                alarm.ring()
+            else:
+                await anyio.sleep_forever()
 
     async def be_stubborn() -> int:
         try:
             await anyio.sleep_forever()
         except asyncio.CancelledError:
             with pytest.raises(AlarmRang):
-                await wait_with(alarm, SHORT)
+                await wait()
         return current_task().cancelling()
 
     task = asyncio.create_task(be_stubborn())

@@ -313,9 +313,6 @@ async def test_a_body_is_json_or_content(respx_mock: respx.MockRouter) -> None:
     assert (as_text.content, as_bytes.content, without.content) == ("ü".encode(), b"\x00", b"")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="an OSError of the caller's own body is taken for a broken connection"
-)
 async def test_what_the_body_of_a_request_raises_reaches_the_caller(
     respx_mock: respx.MockRouter,
 ) -> None:

@@ -179,8 +179,8 @@ def test_decoders_have_the_type_of_their_frames() -> None:
 
 async def test_clients_of_both_libraries_may_be_handed_in() -> None:
     async with httpx.AsyncClient() as client, httpx2.AsyncClient() as client2:
-        assert_type(Acme(http_client=client), Acme)  # type: ignore[arg-type]
-        assert_type(Acme(http_client=client2), Acme)  # type: ignore[arg-type]
+        assert_type(Acme(http_client=client), Acme)
+        assert_type(Acme(http_client=client2), Acme)
 
 
 def test_every_kind_of_credentials_may_be_handed_in() -> None:

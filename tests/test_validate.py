@@ -317,6 +317,22 @@ def test_the_field_that_decides_is_the_one_in_which_they_differ(declared: Any) -
     assert read(declared, '{"type":"chunk","object":"chunk","kind":"b"}').kind == "b"
 
 
+class Spoken(Event):
+    role: Literal["model"] = "model"
+    type: Literal["spoken"] = "spoken"
+
+
+class Heard(Event):
+    role: Literal["user"] = "user"
+    type: Literal["heard"] = "heard"
+
+
+def test_of_several_fields_in_which_they_differ_the_type_decides() -> None:
+    assert read(Spoken | Heard, '{"type":"heard"}') == Heard()
+    assert read(Spoken | Heard, '{"type":"seen","role":"user"}').type == "seen"
+    assert "'type'" in reason_of(Spoken | Heard, '{"role":"user"}')
+
+
 # What cannot be told apart
 
 
@@ -495,7 +511,8 @@ def test_a_known_event_comes_back_as_it_was_sent(member: Event) -> None:
 @pytest.mark.parametrize("payload", ['{"type":"finish"}', '{"type":"finish","reason":3}'])
 def test_a_known_event_of_the_wrong_shape_is_no_unknown_one(payload: str) -> None:
     for declared in (Token | Finish, Token | Finish | UnknownEvent, Finish):
-        assert reason_of(declared, payload).startswith("field 'reason'")
+        for name in ("", "finish", "token", "ping"):
+            assert reason_of(declared, payload, name).startswith("field 'reason'")
 
 
 class Block(Event):

@@ -154,12 +154,15 @@ class AsyncSession(Guard, Generic[EventT]):
         self.headers = check_headers({**self.headers, **(headers or {})})
         self.timeout = timeout or self.timeout
         self.retry = retry or self.retry
-        self.max_event_bytes = max_event_bytes or self.max_event_bytes
+        self.max_event_bytes = self.max_event_bytes if max_event_bytes is None else max_event_bytes
+        if self.max_event_bytes < 1:
+            raise ValueError("max_event_bytes must be 1 or more")
         self.keep_reply = self.keep_reply if keep_reply is None else keep_reply
         if api_key is not None:
             name = self.api_key_header
             auth = BearerAuth(api_key) if name is None else HeaderAuth(name, api_key)
-        own = {"user-agent": f"streamsession/{__version__}"}
+        # A client that was handed in says itself who it is.
+        own = {} if http_client else {"user-agent": f"streamsession/{__version__}"}
         if self.session_id_header is not None:
             own[self.session_id_header.lower()] = self.id
         self._pool = Pool(

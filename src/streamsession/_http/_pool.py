@@ -1,6 +1,6 @@
 """The connections of a session, and how one request gets its answer over them."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from typing import Any, Final, Protocol, TypeAlias
 from urllib.parse import urljoin
 
@@ -31,9 +31,9 @@ class HTTPClient(Protocol):
     @property
     def is_closed(self) -> bool: ...
 
-    def build_request(self, method: str, url: Any, **options: Any) -> Any: ...
+    def build_request(self, method: str, url: Any, *args: Any, **kwargs: Any) -> Any: ...
 
-    async def send(self, request: Any, **options: Any) -> Any: ...
+    async def send(self, request: Any, *args: Any, **kwargs: Any) -> Any: ...
 
 
 class Pool:
@@ -89,7 +89,7 @@ class Pool:
 
         Args:
             request: What to send.
-            headers: Sent with it, over the session's and under the request's own.
+            headers: Sent with it, under the session's and the request's own.
             connect_timeout: Seconds to reach the server; None for no limit.
 
         Raises:
@@ -109,7 +109,7 @@ class Pool:
         try:
             sending = _Sending(self._client, self._auth, connect_timeout)
             url = join_url(self._base_url, request.path)
-            raw = await sending.answer(request, url, {**self._headers, **headers})
+            raw = await sending.answer(request, url, {**headers, **self._headers})
             names = (name for name in self._request_id_headers if name in raw.headers)
             request_id = raw.headers[name] if (name := next(names, None)) else None
             return Response(
@@ -184,6 +184,7 @@ class _Sending:
     ) -> Any:
         """Send, and follow redirects within the origin."""
         method, content = request.method, request.content
+        body = None if isinstance(content, bytes | None) else _Body(content)
         options: dict[str, Any] = {
             "headers": {**headers, **request.headers},
             "timeout": self._timeouts,
@@ -194,9 +195,11 @@ class _Sending:
         status = 0
         for _ in range(1 + _MAX_REDIRECTS):
             try:
-                built = self._client.build_request(method, url, content=content, **options)
+                built = self._client.build_request(method, url, content=body or content, **options)
                 raw = await self._client.send(built, stream=True, follow_redirects=False, **auth)
-            except Exception as exc:  # noqa: BLE001 - translated or raised again
+            except Exception as exc:
+                if body is not None and body.error is exc:
+                    raise
                 raise_as_ours(exc, answered=False, url=url)
             finally:
                 self._guarded.release()
@@ -210,6 +213,22 @@ class _Sending:
             elif not request.replayable:
                 raise StatusError("redirected, but the body can be sent once", status=status)
         raise StatusError(f"more than {_MAX_REDIRECTS} redirects", status=status)
+
+
+class _Body:
+    """A body that the caller makes; what it raises is the caller's, not the transport's."""
+
+    def __init__(self, content: AsyncIterable[bytes]) -> None:
+        self.error: Exception | None = None
+        self._content = content
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._content:
+                yield chunk
+        except Exception as exc:
+            self.error = exc
+            raise
 
 
 def _with_params(url: str, params: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from .._errors import (
     ConnectFailed,
     InvalidRequest,
     SessionError,
+    StatusError,
     StreamError,
     StreamInterrupted,
     TimedOut,
@@ -38,14 +39,19 @@ def translate(
     if isinstance(exc, SessionError) or not transported:
         return None
     names = {cls.__name__ for cls in type(exc).__mro__}
+    if "RemoteProtocolError" in names and "location header" in str(exc):
+        return StatusError("redirected to what is no URL")
+    if isinstance(exc, OSError) and not answered:  # of a transport of one's own
+        names |= _CONNECT_FAILED
     where = " to {}://{}:{}".format(*origin(url)) if url else ""
     what = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
     if "LocalProtocolError" in names:
         what = type(exc).__name__  # h11 quotes the header that it refuses, which may be a secret
-    if "ConnectTimeout" in names:
-        return TimedOut(f"could not connect{where} in time ({what})", clock="connect")
     if "TimeoutException" in names:
-        return TimedOut(f"timed out ({what})", clock="idle" if answered else "first_event")
+        late = "idle" if answered else "first_event"
+        clock = "connect" if "ConnectTimeout" in names else late
+        doing = f"could not connect{where} in time" if clock == "connect" else "timed out"
+        return TimedOut(f"{doing} ({what})", clock=clock)
     if names & _CONNECT_FAILED and not answered:
         return ConnectFailed(f"could not connect{where} ({what})")
     if names & _REFUSED and not answered:
