@@ -35,7 +35,15 @@ from streamsession import (
     TokenAuth,
     UnexpectedContent,
 )
-from streamsession.testing import HANG_UP, ScriptedServer, json_lines, mock_stream, sse, sse_event
+from streamsession.testing import (
+    HANG_UP,
+    ScriptedResponse,
+    ScriptedServer,
+    json_lines,
+    mock_stream,
+    sse,
+    sse_event,
+)
 from tests.acme import BASE_URL, FINISH, URL, Acme, Finish, Token, chat, in_turn, sent, token
 
 pytestmark = pytest.mark.anyio
@@ -841,3 +849,13 @@ async def test_credentials_of_the_authors_own_sign_and_refresh(
         await session.stream().collect()
     assert [request.headers["x-nonce"] for request in sent(route)] == ["0", "1"]
     assert auth.rejected == [{"X-User": "me", "X-Nonce": "0"}]
+
+
+@pytest.mark.anyio
+async def test_an_answer_of_an_unknown_type_is_a_decode_error(
+    scripted_server: ScriptedServer,
+) -> None:
+    scripted_server.play(ScriptedResponse.json({"type": "zzz"}))
+    async with Acme(base_url=scripted_server.url) as session:
+        with pytest.raises(DecodeError, match="does not know"):
+            await session.request("GET", "/x", result=Token)

@@ -62,7 +62,7 @@ def _check_path(path: str) -> None:
     segments = path.partition("?")[0].split("/")
     if ":" in segments[0] or path.startswith("//"):
         raise InvalidRequest("path must be relative to base_url; another host is another session")
-    if any(unquote(segment) in (".", "..") for segment in segments):
+    if any(segment in (".", "..") for segment in unquote(path.partition("?")[0]).split("/")):
         raise InvalidRequest("path must not hold '.' or '..' segments: they would leave base_url")
 
 

@@ -20,7 +20,7 @@ from typing_extensions import TypeVar, get_original_bases
 
 from ._auth import BearerAuth, HeaderAuth
 from ._clocks import Timeouts
-from ._errors import InvalidRequest, RemoteError
+from ._errors import DecodeError, InvalidRequest, RemoteError
 from ._events import Done, EventT, Reply, TokenEvent, UnknownEvent
 from ._framing import DEFAULT_MAX_EVENT_BYTES, Decoder, SSEDecoder
 from ._framing._json_body import JSONBodyDecoder
@@ -375,7 +375,9 @@ class AsyncSession(Guard, Generic[EventT]):
         adapter = result if isinstance(result, TypeAdapter) else TypeAdapter(result)
         options = {"framing": JSONBodyDecoder, "final_events": None, **options}
         async with self.open_stream(method, path, events=adapter, **options) as stream:
-            return await anext(stream)
+            async for answer in stream:
+                return answer
+        raise DecodeError(f"the answer is of a type that {result!r} does not know")
 
     @classmethod
     def _event_reader(cls) -> EventReader[EventT]:
