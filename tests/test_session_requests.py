@@ -859,3 +859,20 @@ async def test_an_answer_of_an_unknown_type_is_a_decode_error(
     async with Acme(base_url=scripted_server.url) as session:
         with pytest.raises(DecodeError, match="does not know"):
             await session.request("GET", "/x", result=Token)
+
+
+@pytest.mark.anyio
+async def test_a_body_that_can_be_sent_once_does_not_follow_a_redirect_that_drops_it(
+    scripted_server: ScriptedServer,
+) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"once"
+
+    elsewhere = ScriptedResponse(status=303, headers={"location": "/seen"})
+    scripted_server.play(elsewhere, ScriptedResponse.json({"type": "token", "text": "x"}))
+    async with Acme(base_url=scripted_server.url) as session:
+        await session.request("POST", "/x", result=Token, content=body())
+    assert [(each.method, each.body) for each in scripted_server.requests] == [
+        ("POST", b"once"),
+        ("GET", b""),
+    ]

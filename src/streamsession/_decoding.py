@@ -49,7 +49,6 @@ class Decoding(Generic[EventT]):
         self._held: deque[EventT | UnknownEvent] | None = None
         self._ran_off = False
         self._last: object = None  # event handed over
-        self._finals = plan.final_events
         self._frames = self._read_frames()
         self._events = plan.decode(self._frames)
 
@@ -95,7 +94,9 @@ class Decoding(Generic[EventT]):
                 self._held.append(event)
                 event = await anext(self._events)
         except StopAsyncIteration:
-            proved = self._plan.clean_end_completes or isinstance(self._last, self._finals)
+            proved = self._plan.clean_end_completes or isinstance(
+                self._last, self._plan.final_events
+            )
             if self._ran_off and not proved:
                 raise self._truncated() from None
             self._in_tail = False  # `decode` was satisfied: what it held back has been proved

@@ -183,8 +183,8 @@ class _Sending:
         self, request: Request, url: str, headers: Mapping[str, str], auth: Mapping[str, Any]
     ) -> Any:
         """Send, and follow redirects within the origin."""
-        method, content = request.method, request.content
-        body = None if isinstance(content, bytes | None) else _Body(content)
+        body = None if isinstance(request.content, bytes | None) else _Body(request.content)
+        method, content = request.method, body or request.content
         options: dict[str, Any] = {
             "headers": {**headers, **request.headers},
             "timeout": self._timeouts,
@@ -195,7 +195,7 @@ class _Sending:
         status = 0
         for _ in range(1 + _MAX_REDIRECTS):
             try:
-                built = self._client.build_request(method, url, content=body or content, **options)
+                built = self._client.build_request(method, url, content=content, **options)
                 raw = await self._client.send(built, stream=True, follow_redirects=False, **auth)
             except Exception as exc:
                 if body is not None and body.error is exc:
