@@ -271,3 +271,8 @@ def test_every_status_is_a_status_error(status: int) -> None:
 def test_leaving_the_session_is_a_way_of_closing_the_stream() -> None:
     with pytest.raises(streamsession.StreamClosed, match="left"):
         raise SessionClosed("the session was left")
+
+
+def test_an_error_takes_only_details_that_it_documents() -> None:
+    with pytest.raises(TypeError, match="StreamError has no attribute 'reson'"):
+        StreamError("failed", reson="misspelt")

@@ -363,7 +363,7 @@ def test_of_a_page_the_beginning_is_quoted_in_one_line() -> None:
     assert isinstance(error, ServerError)
     message = str(error)
     assert message.startswith("HTTP 502: <html> <title>Bad Gateway</title> <p>sorry</p>")
-    assert len(message) <= len("HTTP 502: ") + 200
+    assert len(message) <= len("HTTP 502: ") + 400
     assert error.body == page
     assert error.data is None
 
@@ -456,3 +456,10 @@ def test_the_wait_that_was_asked_for_is_a_number() -> None:
     error = refused(503, b"", headers={"retry-after": "inf"})
     assert isinstance(error, StatusError)
     assert error.retry_after is None or math.isfinite(error.retry_after)
+
+
+def test_a_long_message_of_the_server_is_quoted_in_part_and_kept_whole() -> None:
+    said = "sorry, " * 1000
+    error = refused(422, json.dumps({"error": {"message": said}}).encode())
+    assert len(str(error)) <= len("HTTP 422: ") + 400
+    assert error.data == {"error": {"message": said}}

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import httpx
 import httpx2
 import pytest
@@ -303,3 +304,28 @@ async def test_a_pool_of_its_own_that_is_full_makes_streams_wait(library: Any) -
         assert len(server.requests) == 1
         gate.open()
     assert texts == ["Hello", "Hello"]
+
+
+async def test_a_synchronous_client_is_refused() -> None:
+    client: Any = httpx.Client()
+    with client, pytest.raises(TypeError, match="an AsyncClient, not a Client"):
+        Acme(http_client=client)
+
+
+async def test_what_is_no_auth_is_refused() -> None:
+    key: Any = "key"
+    with pytest.raises(TypeError, match="such as BearerAuth"):
+        Acme(auth=key)
+
+
+def test_a_session_is_used_on_the_loop_that_it_was_entered_on() -> None:
+    async def main() -> None:
+        async with Acme() as session:
+
+            async def elsewhere() -> None:
+                with pytest.raises(SessionStateError, match="another event loop"):
+                    await session.stream().collect()
+
+            await anyio.to_thread.run_sync(anyio.run, elsewhere)
+
+    anyio.run(main)

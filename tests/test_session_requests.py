@@ -597,6 +597,57 @@ async def test_what_decode_trips_over_is_a_decode_error(
     assert isinstance(caught.value.__cause__, ValueError | LookupError)
 
 
+class Pairs(Words):
+    """Each event is made of two frames, taken one by one."""
+
+    async def decode(self, frames: AsyncIterator[ServerSentEvent]) -> AsyncIterator[Token]:
+        while True:
+            first = await anext(frames)
+            yield Token(text=first.data + (await anext(frames)).data)
+
+
+async def test_a_decode_that_asks_for_a_frame_too_many_ran_off_the_frames(
+    respx_mock: respx.MockRouter,
+) -> None:
+    respx_mock.post(URL).mock(side_effect=mock_stream(sse("a", "b", "c")))
+    async with Pairs() as session:
+        with pytest.raises(StreamTruncated) as caught:
+            await session.stream().collect()
+    assert caught.value.partial.text == "ab"
+
+
+async def test_where_a_clean_end_is_enough_it_is_for_a_decode_that_asks_for_more(
+    respx_mock: respx.MockRouter,
+) -> None:
+    class UntilTheEnd(Pairs):
+        final_events = None
+
+    respx_mock.post(URL).mock(side_effect=mock_stream(sse("a", "b")))
+    async with UntilTheEnd() as session:
+        reply = await session.stream().collect()
+    assert (reply.text, reply.complete) == ("ab", True)
+
+
+async def test_a_stop_of_the_authors_own_making_is_no_end(respx_mock: respx.MockRouter) -> None:
+    class Stopping(Words):
+        async def decode(self, frames: AsyncIterator[ServerSentEvent]) -> AsyncIterator[Token]:
+            async for _ in frames:
+                raise StopAsyncIteration
+            yield Token(text="")
+
+    respx_mock.post(URL).mock(side_effect=mock_stream(sse("a", ".")))
+    async with Stopping() as session:
+        with pytest.raises(RuntimeError, match="StopAsyncIteration"):
+            await session.stream().collect()
+
+
+async def test_json_that_is_nested_too_deeply_is_a_decode_error(
+    respx_mock: respx.MockRouter,
+) -> None:
+    with pytest.raises(DecodeError, match="RecursionError"):
+        await words(respx_mock, sse("[" * 100_000))
+
+
 async def test_every_attempt_decodes_anew(respx_mock: respx.MockRouter) -> None:
     class Counting(Words):
         async def decode(self, frames: AsyncIterator[ServerSentEvent]) -> AsyncIterator[Token]:

@@ -26,7 +26,8 @@ class Timeouts:
         connect: To reach the server: TCP, then TLS. A failure here is tried again.
         first_event: From the start of an attempt, waiting for a free connection included, to its
             first event. Models that think before they answer need minutes.
-        idle: From one event to the next. Comments, pings and parts of an event do not feed it.
+        idle: From one event to the next. Comments, pings and parts of an event do not feed it. A
+            stream that was idle for too long is not resumed: its connection is not broken.
         total: All the waiting of a stream, its retries and the waits between them included.
     """
 

@@ -16,7 +16,7 @@ from ._validate import explain
 __all__ = ["Decoding"]
 
 # What json, pydantic, and code that trusts the shape of its data raise about data.
-_OF_DATA: Final = (AttributeError, LookupError, TypeError, ValueError)
+_OF_DATA: Final = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 class Decoding(Generic[EventT]):
@@ -94,15 +94,7 @@ class Decoding(Generic[EventT]):
                 self._held.append(event)
                 event = await anext(self._events)
         except StopAsyncIteration:
-            proved = self._plan.clean_end_completes or isinstance(
-                self._last, self._plan.final_events
-            )
-            if self._ran_off and not proved:
-                raise self._truncated() from None
-            self._in_tail = False  # `decode` was satisfied: what it held back has been proved
-            if not self._held:
-                raise
-            return self._held.popleft()
+            return self._end()
         except (DecodeError, *_OF_DATA) as exc:
             if self._in_tail and (self._held is not None or is_cut_short(self.frame)):
                 raise self._truncated() from exc
@@ -110,7 +102,22 @@ class Decoding(Generic[EventT]):
                 raise
             reason = explain(exc)
             raise DecodeError(f"decode() failed: {reason}", reason=reason) from exc
+        except RuntimeError as exc:
+            # An `anext(frames)` in `decode` met the end: Python does not let it out of a generator.
+            if not (self._ran_off and isinstance(exc.__cause__, StopAsyncIteration)):
+                raise
+            return self._end()
         return event
+
+    def _end(self) -> EventT | UnknownEvent:
+        """What was held back until `decode` ended, if that proved it; raises as `next`."""
+        proved = self._plan.clean_end_completes or isinstance(self._last, self._plan.final_events)
+        if self._ran_off and not proved:
+            raise self._truncated() from None
+        self._in_tail = False  # `decode` was satisfied
+        if not self._held:
+            raise StopAsyncIteration
+        return self._held.popleft()
 
     async def aclose(self) -> None:
         """Close what decodes, then what it reads from; nothing is read afterwards."""

@@ -76,7 +76,10 @@ class StreamError(SessionError):
     def __init__(self, message: str, **details: Any) -> None:
         """Details are the attributes that the class documents."""
         super().__init__(message)
-        self.__dict__.update(details)
+        for name, value in details.items():
+            if not hasattr(type(self), name):
+                raise TypeError(f"{type(self).__name__} has no attribute {name!r}")
+            setattr(self, name, value)
 
     @property
     def events(self) -> Sequence[Any]:

@@ -210,6 +210,9 @@ class Exchange(Generic[EventT]):
         delay = retry.delay(self._failures, asked)
         if delay is not None:
             self._log("trying again in %.3f s after %s", delay, type(error).__name__)
+        elif asked is not None and asked > retry.max_retry_after:
+            limit = f"max_retry_after is {retry.max_retry_after:g} s"
+            error.add_note(f"Not tried again: the server asked to wait {asked:g} s, {limit}.")
         elif self._failures > 1:
             error.add_note(f"Gave up after {self.stats.attempts} attempts.")
         return delay

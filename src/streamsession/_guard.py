@@ -7,6 +7,8 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
+from anyio.lowlevel import EventLoopToken, current_token
+
 from ._errors import SessionClosed, SessionStateError, TimedOut
 from ._exchange import Exchange
 from ._http import Pool
@@ -25,6 +27,7 @@ class Guard:
     """
 
     _pool: Pool
+    _loop: EventLoopToken
     close_timeout: float = 5.0
     """The longest that each step of closing may take, in seconds."""
 
@@ -52,6 +55,7 @@ class Guard:
             raise SessionStateError(f"a session is entered once, this one is {self._state}")
         self._pool.open()
         self._state = "open"
+        self._loop = current_token()
         log.debug("session %s request -: enter %s", self.id, type(self).__name__)
         try:
             await self.connect()
@@ -116,4 +120,8 @@ class Guard:
             raise SessionStateError("the session is not open: use `async with` on it first")
         if self._state == "closed":
             raise SessionStateError("the session is closed: open a new one")
+        if current_token() != self._loop:
+            raise SessionStateError(
+                "the session was entered on another event loop: enter one on each"
+            )
         self._exchanges.add(exchange)

@@ -15,6 +15,8 @@ from ._validate import payload_of
 
 __all__ = ["is_acceptable", "refusal", "reported_error"]
 
+_QUOTED: Final = 400  # characters in a message; all that came stays on the error
+
 # The names that OpenAI, Anthropic, Google and AWS give to failures that pass.
 _PASSING: Final = frozenset({
     "api_error", "internal", "internal_error", "internal_server_error", "overloaded",
@@ -76,8 +78,8 @@ def refusal(
         now: Seconds since the epoch.
     """
     text = body.decode(errors="replace")
-    says = str(reported_error(text) or " ".join(text.split())[:200])
-    says = says and f": {says}"
+    says = " ".join(str(reported_error(text) or text).split())
+    says = says and f": {says:.{_QUOTED}}"
     about = {"body": text, "data": parse_json(text)}
     if 200 <= status < 300:  # noqa: PLR2004
         message = f"expected {expected}, got {media}{says}"

@@ -34,9 +34,9 @@ class Request:
     method: str
     path: str
     _: KW_ONLY
-    params: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
-    content: bytes | AsyncIterable[bytes] | None = field(default=None, repr=False)
+    params: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    content: bytes | AsyncIterable[bytes] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what would change the request that the caller meant."""
@@ -46,6 +46,10 @@ class Request:
         if not isinstance(self.content, bytes | AsyncIterable | None):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidRequest("content must be text, bytes or an async iterable of bytes")
         object.__setattr__(self, "headers", check_headers(self.headers))
+
+    def __repr__(self) -> str:
+        """Without what may be secret: query, headers and body."""
+        return f"Request(method={self.method!r}, path={self.path.partition('?')[0]!r})"
 
     @property
     def replayable(self) -> bool:
@@ -108,7 +112,7 @@ def check_base_url(url: str) -> str:
 
 def join_url(base_url: str, path: str) -> str:
     """The path appended to the base URL, with one slash between them."""
-    return f"{base_url}/{path.removeprefix('/')}" if path else base_url
+    return f"{base_url}/{path.removeprefix('/')}" if path[:1] not in ("", "?") else base_url + path
 
 
 def origin(url: str) -> tuple[str, str, int]:

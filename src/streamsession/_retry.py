@@ -1,12 +1,14 @@
 """When to try again, and how long to wait. Arithmetic only: no I/O, nothing sleeps here."""
 
 import random
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from math import isfinite
+from math import inf, isfinite
+from typing import Final
 
 from ._errors import (
     ConnectFailed,
@@ -19,6 +21,9 @@ from ._errors import (
 )
 
 __all__ = ["RetryPolicy", "retry_after"]
+
+# Whole seconds in the standard; servers also send fractions, and negative ones. float() takes more.
+_NUMBER: Final = re.compile(r"\s*-?[0-9]+(\.[0-9]*)?\s*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +120,5 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
+    number = float(text) if _NUMBER.fullmatch(text) else inf
     return max(0.0, number) if isfinite(number) else None

@@ -1,5 +1,6 @@
 """The connections of a session, and how one request gets its answer over them."""
 
+import sys
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from typing import Any, Final, Protocol, TypeAlias
 from urllib.parse import urljoin
@@ -12,7 +13,7 @@ from .._errors import SessionStateError, StatusError
 from .._request import Request, check_headers, join_url, origin
 from .._runtime import Guarded
 from ._response import Response
-from ._translate import raise_as_ours
+from ._translate import forget_locals, raise_as_ours
 
 __all__ = ["Auth", "HTTPClient", "Limits", "Pool", "Transport"]
 
@@ -50,6 +51,10 @@ class Pool:
         client: HTTPClient | None,
         request_id_headers: tuple[str, ...],
     ) -> None:
+        if hasattr(client, "__enter__"):
+            raise TypeError("http_client must be asynchronous: an AsyncClient, not a Client")
+        if not isinstance(auth, Auth | None) and not hasattr(auth, "async_auth_flow"):
+            raise TypeError("auth must be Credentials, such as BearerAuth(key), or an httpx.Auth")
         self._base_url = base_url
         self._headers = headers
         self._auth = auth
@@ -106,6 +111,7 @@ class Pool:
         if self._slots is not None:
             await self._slots.acquire()
         raw: Any = None
+        handled = sys.exception()
         try:
             sending = _Sending(self._client, self._auth, connect_timeout)
             url = join_url(self._base_url, request.path)
@@ -115,7 +121,8 @@ class Pool:
             return Response(
                 raw, request_id=request_id, reused=sending.reused, on_close=self._release
             )
-        except BaseException:
+        except BaseException as exc:
+            forget_locals(exc, handled=handled)
             try:
                 if raw is not None:
                     await raw.aclose()

@@ -1,5 +1,6 @@
 """One response being read, inflated on the way if need be."""
 
+import sys
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -10,7 +11,7 @@ from anyio.lowlevel import checkpoint
 
 from .._errors import StreamInterrupted, UnexpectedContent
 from .._runtime import Guarded
-from ._translate import raise_as_ours
+from ._translate import forget_locals, raise_as_ours
 
 __all__ = ["Response"]
 
@@ -61,13 +62,15 @@ class Response:
                 await checkpoint()  # little comes in and much goes out: others have their turn
                 return piece
             self._is_suspended = False
+            handled = sys.exception()
             try:
                 chunk: bytes = await Guarded(anext(self._chunks))
             except StopAsyncIteration:
                 if self._inflater is not None:
                     self._inflater.end()
                 return b""
-            except Exception as exc:  # noqa: BLE001 - translated or raised again
+            except BaseException as exc:  # noqa: BLE001 - translated or raised again
+                forget_locals(exc, handled=handled)
                 raise_as_ours(exc, answered=True)
             self._is_suspended = True
             if self._inflater is not None:

@@ -1,5 +1,6 @@
 """Our names for what an HTTP library raises. It need not be installed to be understood."""
 
+import traceback
 from typing import Final, NoReturn
 
 from .._errors import (
@@ -13,7 +14,7 @@ from .._errors import (
 )
 from .._request import origin
 
-__all__ = ["raise_as_ours", "translate"]
+__all__ = ["forget_locals", "raise_as_ours", "translate"]
 
 # Exceptions are told by name, so that httpx2 need not be installed. What is not named here is a
 # connection that broke: the rest of TransportError, and what stands below httpx.
@@ -25,7 +26,7 @@ _REFUSED: Final = frozenset({"CookieConflict", "InvalidURL", "LocalProtocolError
 
 
 def translate(
-    exc: Exception, *, answered: bool, url: str = ""
+    exc: BaseException, *, answered: bool, url: str = ""
 ) -> StreamError | InvalidRequest | None:
     """Our name for what a transport raised; None if it did not come from one.
 
@@ -59,10 +60,32 @@ def translate(
     return StreamInterrupted(f"the connection broke ({what})")
 
 
-def raise_as_ours(exc: Exception, *, answered: bool, url: str = "") -> NoReturn:
+def raise_as_ours(exc: BaseException, *, answered: bool, url: str = "") -> NoReturn:
     """Raise our name for it from it, or itself if it did not come from a transport."""
     ours = translate(exc, answered=answered, url=url)
     if ours is None:
         raise exc
     telling = type(exc).__name__ == "LocalProtocolError" and isinstance(ours, InvalidRequest)
     raise ours from (None if telling else exc)
+
+
+def forget_locals(exc: BaseException, *, handled: BaseException | None) -> None:
+    """Drop the local variables of all that has ended by an exception, and keep its lines.
+
+    They hold credentials and bodies, also deep inside the library, and there are tools that show
+    them with a traceback.
+
+    Args:
+        exc: What was raised; what it came from is included.
+        handled: The caller's own exception that was being handled before; its variables stay.
+    """
+    left: list[BaseException | None] = [exc]
+    seen: set[BaseException | None] = {None, handled}
+    while left:
+        each = left.pop()
+        if each is None or each in seen:
+            continue
+        seen.add(each)
+        traceback.clear_frames(each.__traceback__)
+        left += [each.__cause__, each.__context__]
+        left += each.exceptions if isinstance(each, BaseExceptionGroup) else ()
