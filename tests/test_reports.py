@@ -461,5 +461,6 @@ def test_the_wait_that_was_asked_for_is_a_number() -> None:
 def test_a_long_message_of_the_server_is_quoted_in_part_and_kept_whole() -> None:
     said = "sorry, " * 1000
     error = refused(422, json.dumps({"error": {"message": said}}).encode())
+    assert isinstance(error, StatusError)
     assert len(str(error)) <= len("HTTP 422: ") + 400
     assert error.data == {"error": {"message": said}}

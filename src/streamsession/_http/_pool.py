@@ -53,7 +53,7 @@ class Pool:
     ) -> None:
         if hasattr(client, "__enter__"):
             raise TypeError("http_client must be asynchronous: an AsyncClient, not a Client")
-        if not isinstance(auth, Auth | None) and not hasattr(auth, "async_auth_flow"):
+        if not isinstance(auth, Auth | None) and not hasattr(auth, "async_auth_flow"):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError("auth must be Credentials, such as BearerAuth(key), or an httpx.Auth")
         self._base_url = base_url
         self._headers = headers

@@ -87,5 +87,4 @@ def forget_locals(exc: BaseException, *, handled: BaseException | None) -> None:
             continue
         seen.add(each)
         traceback.clear_frames(each.__traceback__)
-        left += [each.__cause__, each.__context__]
-        left += each.exceptions if isinstance(each, BaseExceptionGroup) else ()
+        left += [each.__cause__, each.__context__, *getattr(each, "exceptions", ())]
