@@ -1,7 +1,10 @@
 """The connections of a session, and how one request gets its answer over them."""
 
+import os
+import ssl
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from functools import lru_cache
 from typing import Any, Final, Protocol, TypeAlias
 from urllib.parse import urljoin
 
@@ -76,7 +79,11 @@ class Pool:
     def open(self) -> None:
         """Make the client, unless one was handed in."""
         if self._client is None:
-            self._owned = httpx.AsyncClient(limits=self._limits, transport=self._transport)
+            self._owned = httpx.AsyncClient(
+                verify=_tls(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")),
+                limits=self._limits,
+                transport=self._transport,
+            )
             self._client = self._owned
 
     async def aclose(self) -> None:
@@ -133,6 +140,12 @@ class Pool:
     def _release(self) -> None:
         if self._slots is not None:
             self._slots.release()
+
+
+@lru_cache(maxsize=8)
+def _tls(*_: str | None) -> ssl.SSLContext:
+    """What httpx itself would make for these variables, which takes it longer than a request."""
+    return httpx.create_ssl_context()
 
 
 class _Sending:
