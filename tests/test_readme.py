@@ -11,11 +11,11 @@ import pytest
 from pydantic import TypeAdapter
 
 from streamsession import JSONLinesDecoder
-from streamsession.testing import ScriptedResponse, ScriptedServer, sse
+from streamsession.testing import ScriptedResponse, ScriptedServer, record, replay, sse
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-CLASS, USE, MORE, TESTS = BLOCKS
+CLASS, USE, MORE, CONTRACT, RECORD, TESTS = BLOCKS
 
 
 @pytest.fixture
@@ -62,6 +62,31 @@ async def test_the_other_endpoints_work(acme: ModuleType, scripted_server: Scrip
         assert await session.models() == ["acme-1"]
         assert (await session.builds("x").collect()).text == "built"
     assert scripted_server.requests[1].path == "/builds?project=x"
+
+
+@pytest.mark.usefixtures("acme")
+def test_the_contract_shown_is_kept(anyio_backend: str) -> None:
+    names: dict[str, Any] = {}
+    exec(CONTRACT, names)  # noqa: S102
+    contract = names["TestAcme"]()
+    contract.test_a_whole_body_is_handed_over_and_complete(anyio_backend)
+    contract.test_the_key_is_in_no_repr_log_or_error(anyio_backend)
+
+
+@pytest.mark.anyio
+async def test_the_recording_shown_is_made_and_replayed(
+    acme: ModuleType,
+    scripted_server: ScriptedServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    scripted_server.play(ScriptedResponse.sse({"type": "token", "text": "Hi"}, {"type": "done"}))
+    acme.Acme.base_url = scripted_server.url
+    names = {**vars(acme), "record": record, "replay": replay, "ScriptedServer": ScriptedServer}
+    reply = await coroutine(RECORD, names)
+    assert reply.text == "Hi"
+    assert len(scripted_server.requests) == 1
 
 
 @pytest.mark.anyio

@@ -3,12 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ._errors import (
-    RemoteError,
-    StreamError,
-    UnexpectedContent,
-    status_error,
-)
+from ._errors import RemoteError, StreamError, UnexpectedContent, status_error
 from ._json import is_object, parse_json
 from ._retry import retry_after
 from ._validate import payload_of

@@ -5,15 +5,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from dataclasses import replace
 from functools import lru_cache, partial
 from types import EllipsisType
-from typing import (
-    Any,
-    ClassVar,
-    Generic,
-    Unpack,
-    get_args,
-    get_origin,
-    overload,
-)
+from typing import Any, ClassVar, Generic, Unpack, get_args, get_origin, overload
 
 from pydantic import SecretStr, TypeAdapter
 from typing_extensions import TypeVar, get_original_bases

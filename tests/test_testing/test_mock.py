@@ -58,6 +58,22 @@ async def test_every_call_gets_a_fresh_stream() -> None:
     assert route.call_count == 2
 
 
+async def test_each_request_gets_the_next_response_and_then_the_last_again_and_again() -> None:
+    one, two = ScriptedResponse([b"one"], 503), ScriptedResponse([b"two", b"three"])
+    stream = MockStream(one, two)
+    async with client_of(stream) as client:
+        assert (await client.get(URL)).status_code == httpx.codes.SERVICE_UNAVAILABLE
+        assert await chunks_from(client) == [b"two", b"three"]
+        assert await chunks_from(client) == [b"two", b"three"]
+    assert len(stream.requests) == 3
+    assert stream.closed
+
+
+def test_without_a_response_it_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected at least one"):
+        MockStream()
+
+
 async def test_an_error_status_has_its_body() -> None:
     stream = MockStream(ScriptedResponse.json({"error": "slow down"}, status=429))
     async with client_of(stream) as client:
@@ -121,6 +137,18 @@ async def test_a_body_that_is_complete_for_its_framing_ends_cleanly(
     assert mocked == real == [b"one"]
 
 
+async def test_a_body_shorter_than_it_was_announced_is_incomplete() -> None:
+    response = ScriptedResponse(
+        [b"one", HANG_UP], framing="length", headers={"content-length": "4"}
+    )
+    async with client_of(MockStream(response)) as client:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await chunks_from(client)
+    async with ScriptedServer(response) as server, httpx.AsyncClient() as client:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await chunks_from(client, server.url)
+
+
 async def test_it_is_cut_after_so_many_bytes() -> None:
     stream = MockStream(ScriptedResponse.sse("one", "two", hang_up_after=13))
     async with client_of(stream) as client, client.stream("GET", URL) as response:
@@ -170,8 +198,10 @@ async def test_waiting_ends_when_it_is_cancelled(
 
 
 def test_a_raw_response_is_refused() -> None:
-    with pytest.raises(ValueError, match="needs a wire"):
-        MockStream(ScriptedResponse([b"HTTP/1.1 200 OK\r\n\r\n"], framing="raw"))
+    raw = ScriptedResponse([b"HTTP/1.1 200 OK\r\n\r\n"], framing="raw")
+    for responses in ([raw], [ScriptedResponse(), raw]):
+        with pytest.raises(ValueError, match="needs a wire"):
+            MockStream(*responses)
 
 
 def test_steps_are_checked() -> None:

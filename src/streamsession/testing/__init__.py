@@ -2,15 +2,18 @@
 
 `ScriptedServer` plays `ScriptedResponse`s, whose steps are bytes, a `Pause`, a `Gate` that the test
 opens, and the ways a response can end badly. `sse` and `json_lines` build bodies, `every_split`
-cuts them, and `mock_stream` plays steps without a server. The pytest fixtures are in
-`streamsession.testing.fixtures`.
+cuts them, and `mock_stream` plays steps without a server. `record` keeps what a real server sent in
+a file, and `replay` makes responses of it. The pytest fixtures are in
+`streamsession.testing.fixtures`. All that tests any client.
 
-Nothing here needs the rest of this package: it tests any client.
+`SessionContract` tests a session of this package: subclass it for yours.
 """
 
 from ._builders import chunks_of, every_split, json_lines, sse, sse_event
 from ._connection import ConnectionRecord
+from ._contract import BrokenPromise, SessionContract
 from ._mock import MockStream, mock_stream
+from ._recording import SecretFound, record, replay
 from ._script import (
     HANG_UP,
     HOLD,
@@ -30,6 +33,7 @@ __all__ = [
     "HOLD",
     "RESET",
     "Answer",
+    "BrokenPromise",
     "ConnectionRecord",
     "Ending",
     "Gate",
@@ -38,11 +42,15 @@ __all__ = [
     "RecordedRequest",
     "ScriptedResponse",
     "ScriptedServer",
+    "SecretFound",
+    "SessionContract",
     "Step",
     "chunks_of",
     "every_split",
     "json_lines",
     "mock_stream",
+    "record",
+    "replay",
     "sse",
     "sse_event",
 ]

@@ -9,14 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, NoReturn, TypeAlias, assert_never
 
 from ._peer import End, Ended, Peer
-from ._script import (
-    Ending,
-    Pause,
-    RecordedRequest,
-    ScriptedResponse,
-    Step,
-    steps_to_play,
-)
+from ._script import Ending, Pause, RecordedRequest, ScriptedResponse, Step, steps_to_play
 from ._waiting import Condition, Gate
 from ._wire import (
     LAST_CHUNK,

@@ -8,13 +8,7 @@ import anyio.lowlevel
 import httpx
 from typing_extensions import override
 
-from ._script import (
-    Ending,
-    Pause,
-    ScriptedResponse,
-    Step,
-    steps_to_play,
-)
+from ._script import Ending, Pause, ScriptedResponse, Step, steps_to_play
 from ._waiting import Gate
 from ._wire import response_headers
 
@@ -24,7 +18,9 @@ _CUT_OFF: Final = "peer closed connection without sending complete message body"
 
 
 class MockStream:
-    """Answers every request with a fresh copy of one scripted response, in this process.
+    """Answers each request with the next scripted response, in this process.
+
+    The last one is given again and again, each time from its beginning; so is a single one.
 
     It is a handler: `respx.post(url).mock(side_effect=MockStream(...))`, or
     `httpx.MockTransport(MockStream(...))`. Steps are played as by a `ScriptedServer`: each `bytes`
@@ -32,29 +28,32 @@ class MockStream:
     it is cancelled.
 
     Args:
-        response: What to play.
+        responses: What to play, at least one.
 
     Attributes:
         requests: The requests so far, in order.
 
     Raises:
-        ValueError: The response is raw: without a wire its bytes mean nothing.
+        ValueError: There is no response, or one is raw: without a wire its bytes mean nothing.
     """
 
-    def __init__(self, response: ScriptedResponse) -> None:
-        if response.framing == "raw":
+    def __init__(self, *responses: ScriptedResponse) -> None:
+        if not responses:
+            raise ValueError("no response was given, expected at least one")
+        if any(response.framing == "raw" for response in responses):
             raise ValueError("a raw response needs a wire: play it with a ScriptedServer")
         self.requests: list[httpx.Request] = []
-        self._response = response
+        self._responses = responses
         self._bodies: list[_Body] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         """Answer a request."""
-        body = _Body(self._response)
+        response = self._responses[min(len(self.requests), len(self._responses) - 1)]
+        body = _Body(response)
         self.requests.append(request)
         self._bodies.append(body)
-        headers = httpx.Headers(response_headers(self._response), encoding="latin-1")
-        return httpx.Response(self._response.status, headers=headers, stream=body)
+        headers = httpx.Headers(response_headers(response), encoding="latin-1")
+        return httpx.Response(response.status, headers=headers, stream=body)
 
     @property
     def closed(self) -> bool:
@@ -90,7 +89,9 @@ class _Body(httpx.AsyncByteStream):
 
     def __init__(self, response: ScriptedResponse) -> None:
         self.closed = False
-        self._response = response
+        self._framing = response.framing
+        headers = httpx.Headers(response_headers(response), encoding="latin-1")
+        self._announced = headers.get("content-length", str(response.size))  # right or wrong
         self._steps = steps_to_play(response)
         self._sent = 0
 
@@ -118,12 +119,11 @@ class _Body(httpx.AsyncByteStream):
         self.closed = True
 
     async def _end(self, ending: Ending) -> None:
-        framing = self._response.framing
-        if framing == "length" and self._sent == self._response.size:
+        if self._framing == "length" and str(self._sent) == self._announced:
             return  # the client has all it was promised, and looks no further
         match ending:
             case Ending.HANG_UP:
-                if framing != "close":
+                if self._framing != "close":
                     raise httpx.RemoteProtocolError(_CUT_OFF)
             case Ending.RESET:
                 raise httpx.ReadError("connection reset by peer")

@@ -195,9 +195,14 @@ class ScriptedResponse:
         return cls([text.encode()], **options)
 
     @property
+    def body(self) -> bytes:
+        """The bytes of the steps, before any cut."""
+        return b"".join(step for step in self.steps if isinstance(step, bytes))
+
+    @property
     def size(self) -> int:
-        """How many bytes the steps have, before any cut."""
-        return sum(len(step) for step in self.steps if isinstance(step, bytes))
+        """How many they are."""
+        return len(self.body)
 
     @property
     def cut(self) -> tuple[int, Ending] | None:
