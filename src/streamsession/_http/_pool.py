@@ -2,7 +2,6 @@
 
 import os
 import ssl
-import sys
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from functools import lru_cache
 from typing import Any, Final, Protocol, TypeAlias
@@ -118,7 +117,6 @@ class Pool:
         if self._slots is not None:
             await self._slots.acquire()
         raw: Any = None
-        handled = sys.exception()
         try:
             sending = _Sending(self._client, self._auth, connect_timeout)
             url = join_url(self._base_url, request.path)
@@ -129,7 +127,7 @@ class Pool:
                 raw, request_id=request_id, reused=sending.reused, on_close=self._release
             )
         except BaseException as exc:
-            forget_locals(exc, handled=handled)
+            forget_locals(exc)
             try:
                 if raw is not None:
                     await raw.aclose()

@@ -1,6 +1,5 @@
 """One response being read, inflated on the way if need be."""
 
-import sys
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -62,7 +61,6 @@ class Response:
                 await checkpoint()  # little comes in and much goes out: others have their turn
                 return piece
             self._is_suspended = False
-            handled = sys.exception()
             try:
                 chunk: bytes = await Guarded(anext(self._chunks))
             except StopAsyncIteration:
@@ -70,7 +68,7 @@ class Response:
                     self._inflater.end()
                 return b""
             except BaseException as exc:  # noqa: BLE001 - translated or raised again
-                forget_locals(exc, handled=handled)
+                forget_locals(exc)
                 raise_as_ours(exc, answered=True)
             self._is_suspended = True
             if self._inflater is not None:

@@ -1,6 +1,7 @@
 """Our names for what an HTTP library raises. It need not be installed to be understood."""
 
 import traceback
+from types import FrameType
 from typing import Final, NoReturn
 
 from .._errors import (
@@ -69,22 +70,24 @@ def raise_as_ours(exc: BaseException, *, answered: bool, url: str = "") -> NoRet
     raise ours from (None if telling else exc)
 
 
-def forget_locals(exc: BaseException, *, handled: BaseException | None) -> None:
+def forget_locals(exc: BaseException) -> None:
     """Drop the local variables of all that has ended by an exception, and keep its lines.
 
     They hold credentials and bodies, also deep inside the library, and there are tools that show
-    them with a traceback.
-
-    Args:
-        exc: What was raised; what it came from is included.
-        handled: The caller's own exception that was being handled before; its variables stay.
+    them with a traceback. An exception that it came from is included if it was handled there: one
+    from elsewhere, such as what a task was handling as it cancelled this one, belongs to code that
+    may only be suspended, and clearing that would end it.
     """
+    ended: set[FrameType] = set()
     left: list[BaseException | None] = [exc]
-    seen: set[BaseException | None] = {None, handled}
+    seen: set[BaseException | None] = {None}
     while left:
         each = left.pop()
         if each is None or each in seen:
             continue
         seen.add(each)
-        traceback.clear_frames(each.__traceback__)
-        left += [each.__cause__, each.__context__, *getattr(each, "exceptions", ())]
+        frames = [frame for frame, _ in traceback.walk_tb(each.__traceback__)]
+        if each is exc or (frames and frames[0] in ended):
+            traceback.clear_frames(each.__traceback__)
+            ended.update(frames)
+            left += [each.__cause__, each.__context__, *getattr(each, "exceptions", ())]
