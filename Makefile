@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check clean
+.PHONY: help demo test check fuzz planted clean
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,12 @@ check: $(VENV)/.installed-check ## Lint, type-check, and measure the coverage of
 	$(BIN)/coverage run -m pytest -q
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
+
+fuzz: $(VENV)/.installed-test ## Search for inputs that break a law, for FUZZ_SECONDS (60)
+	$(BIN)/python -m tests.fuzz --seconds $${FUZZ_SECONDS:-60}
+
+planted: $(VENV)/.installed-test ## Plant faults in the source, and see that the tests notice each
+	$(BIN)/python -m tests.planted
 
 clean: ## Remove the environment and everything generated
 	rm -rf $(VENV) dist .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -35,8 +35,8 @@ class Client:
         frames = SSEDecoder().decode(b"".join(event.wire for event in events))
         self.handed_over += [frame.data for frame in frames if self.filter.is_new(frame)]
 
-    def resume(self, *, after_last_id: bool = True) -> None:
-        self.filter.resume(after_last_id=after_last_id)
+    def resume(self, *, by_id: bool = True) -> None:
+        self.filter.resume(after=self.filter.last_id if by_id else None)
 
 
 def events(*ids: str | None) -> list[Sent]:
@@ -152,7 +152,7 @@ def test_after_a_cursor_of_the_apis_own_events_without_ids_are_all_new() -> None
     sequence = events("a", None, None, "b")
     client = Client()
     client.read(sequence[:2])
-    client.resume(after_last_id=False)
+    client.resume(by_id=False)
     client.read(sequence[2:])
     assert client.handed_over == data_of(sequence)
 
@@ -161,7 +161,7 @@ def test_after_a_cursor_of_the_apis_own_ids_are_told_apart() -> None:
     sequence = events("a", "b", "c")
     client = Client()
     client.read(sequence[:2])
-    client.resume(after_last_id=False)
+    client.resume(by_id=False)
     client.read(sequence)
     assert client.handed_over == data_of(sequence)
 
@@ -199,7 +199,7 @@ def test_an_id_that_came_twice_is_the_last_one_all_the_same() -> None:
 def test_a_frame_that_is_no_server_sent_event_is_always_new() -> None:
     replay = ReplayFilter()
     assert replay.is_new(b"{}")
-    replay.resume(after_last_id=True)
+    replay.resume(after=replay.last_id)
     assert replay.is_new(b"{}")
     assert replay.last_id == ""
 
@@ -215,6 +215,6 @@ def test_a_server_can_take_its_id_back() -> None:
 def test_resuming_does_not_take_the_id_back() -> None:
     replay = ReplayFilter()
     assert replay.is_new(ServerSentEvent(id="a"))
-    replay.resume(after_last_id=True)
+    replay.resume(after=replay.last_id)
     assert replay.is_new(ServerSentEvent(data="new"))
     assert replay.last_id == "a"

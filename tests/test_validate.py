@@ -1,7 +1,9 @@
 """From frame to event: the discriminator decides, and nothing passes for what it is not."""
 
 import json
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from enum import StrEnum
 from typing import Annotated, Any, Generic, Literal
 
@@ -473,6 +475,12 @@ def test_the_payload_of_an_unknown_event_stays_as_it_came() -> None:
         assert READER.read(form) == UnknownEvent(type="ping", data=payload)
 
 
+@pytest.mark.parametrize("name", ["", "token"])
+def test_an_empty_type_is_an_unknown_one(name: str) -> None:
+    payload = '{"type":"","text":"x"}'
+    assert read(Token | Finish, payload, name) == UnknownEvent(type="", data=payload)
+
+
 KNOWN = ("token", "finish", "beat", "heartbeat")
 members = st.one_of(
     st.builds(Token, text=st.text()),
@@ -569,6 +577,12 @@ def test_an_empty_object_needs_only_its_name(payload: str) -> None:
 def test_white_space_before_the_object_changes_nothing(space: str) -> None:
     assert read(Token | Finish, f'{space}{{"text":"x"}}', "token") == Token(text="x")
     assert read(Token | Finish, f'{space}{{"type":"token"}}') == Token()
+
+
+@pytest.mark.parametrize("space", ["\x0b", "\x1c", "\x85", "\xa0", "\u2028"])
+def test_what_json_does_not_take_for_white_space_is_refused_with_a_name_too(space: str) -> None:
+    assert reason_of(Token | Finish, f'{space}{{"text":"x"}}').startswith("Invalid JSON")
+    assert reason_of(Token | Finish, f'{space}{{"text":"x"}}', "token").startswith("Invalid JSON")
 
 
 @pytest.mark.parametrize("name", ['a"b', "a\\b", 'x","type":"token', "\u2028", "caf\u00e9", "\0"])
@@ -676,6 +690,19 @@ def test_what_came_is_quoted_only_in_part() -> None:
     reason = reason_of(Finish | Token, json.dumps({"type": "finish", "reason": ["x"] * 1000}))
     assert reason.startswith("field 'reason': Input should be a valid string, got ['x', 'x'")
     assert len(reason) < 200
+
+
+def test_a_frame_that_is_wrong_throughout_does_not_fill_the_memory() -> None:
+    payload = json.dumps({"type": "order", "items": [1] * 5_000})
+    reader = reader_of(Order | Finish)
+    tracemalloc.start()
+    try:
+        with suppress(DecodeError):  # whatever catches it must not look at it meanwhile
+            reader.read(payload)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 100 * len(payload)
 
 
 def test_a_field_may_be_called_as_its_event() -> None:

@@ -4,7 +4,14 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Final, Generic
 
-from ._errors import DecodeError, SessionError, StreamError, StreamInterrupted, StreamTruncated
+from ._errors import (
+    DecodeError,
+    SessionError,
+    StreamError,
+    StreamInterrupted,
+    StreamTruncated,
+    UnexpectedContent,
+)
 from ._events import EventT, UnknownEvent
 from ._framing import Decoder, ServerSentEvent, SSEDecoder
 from ._json import is_cut_short
@@ -34,11 +41,14 @@ class Decoding(Generic[EventT]):
         *,
         read: Callable[[], Awaitable[bytes]],
         resume: Callable[[StreamError], Awaitable[Request | None]],
+        is_typed: bool,
     ) -> None:
+        """Read with these from a response, which may have named its media type or not."""
         self.frame: Any = None
         self.index = -1
         self._plan = plan
         self._stats = stats
+        self._is_typed = is_typed
         self._read = read
         self._resume = resume
         self._decoder: Decoder[Any] = plan.framing(max_event_bytes=plan.max_event_bytes)
@@ -155,7 +165,7 @@ class Decoding(Generic[EventT]):
             if request is None:
                 break
             if self._replay is not None:
-                self._replay.resume(after_last_id="last-event-id" in request.headers)
+                self._replay.resume(after=request.headers.get("last-event-id"))
             self._decoder = plan.framing(max_event_bytes=plan.max_event_bytes)
         if isinstance(broken, StreamInterrupted):
             raise broken
@@ -168,4 +178,8 @@ class Decoding(Generic[EventT]):
             self._held = deque()
             yield self._decoder.unfinished
             raise self._truncated()  # it was not the final event: nothing of it counts
+        unproved = plan.clean_end_completes and self.index < 0 and not self._is_typed
+        if unproved and self._stats.bytes:
+            expected = plan.content_types[0]
+            raise UnexpectedContent(f"expected {expected}, got a body without type and events")
         self._ran_off = True

@@ -66,6 +66,7 @@ class Exchange(Generic[EventT]):
         self._last: object = None  # event
         self._begun = 0.0
         self._failures = 0  # since there was progress
+        self._skipping_since = 0.0  # what was read last; 0 if it gave the consumer an event
         self._busy = False  # a task is reading
         self._left: Flag | None = None  # set when it has left, for whoever waits for that
         self._why: Callable[[], SessionError] | None = None  # nothing more comes
@@ -82,6 +83,7 @@ class Exchange(Generic[EventT]):
         stats.events += 1
         stats.longest_gap = max(stats.longest_gap, self._clocks.waited)
         self._clocks.begin("idle")
+        self._skipping_since = 0.0
         self._failures = 0
         self._last = event
         if isinstance(event, self._plan.final_events):
@@ -139,12 +141,20 @@ class Exchange(Generic[EventT]):
             self._clocks = Clocks(self._plan.timeouts)
             self._begun = time.monotonic()
         await self._connect(self._plan.request)
-        self._decoding = Decoding(self._plan, self.stats, read=self._read, resume=self._resume)
+        assert self.response is not None  # noqa: S101 - we have just connected
+        self._decoding = Decoding(
+            self._plan,
+            self.stats,
+            read=self._read,
+            resume=self._resume,
+            is_typed=bool(self.response.content_type),
+        )
         return self._decoding
 
     async def _connect(self, request: Request) -> None:
         plan = self._plan
         self.response = None
+        self._skipping_since = 0.0
         self._clocks.begin("idle" if self.stats.events else "first_event")
 
         async def send() -> Response:
@@ -162,8 +172,11 @@ class Exchange(Generic[EventT]):
 
     async def _read(self) -> bytes:
         assert self.response is not None  # noqa: S101 - a decoding reads from a response
+        if self._skipping_since:
+            self._clocks.waited += time.monotonic() - self._skipping_since
         data = await self._limited(self.response.read)
         self.stats.bytes += len(data)
+        self._skipping_since = time.monotonic()
         return data
 
     async def _read_up_to(self, size: int, seconds: float) -> bytes:

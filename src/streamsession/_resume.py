@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from ._framing import ServerSentEvent
+from ._framing import InheritedId, ServerSentEvent
 
 __all__ = ["ReplayFilter"]
 
@@ -21,48 +21,54 @@ class ReplayFilter:
 
     def __init__(self) -> None:
         self.last_id = ""
-        self._seen: dict[str, None] = {}  # ids in the order they came
+        self._seen: dict[int, None] = {}  # hashes of ids, which may be long, as they came
         self._id: str = ""  # of the frame before
-        self._since_id = 0  # frames without an id since then
+        self._since_id = 0  # frames since then that it did not come with
         self._to_skip = 0
         self._catching_up = False
 
-    def resume(self, *, after_last_id: bool) -> None:
+    def resume(self, *, after: str | None) -> None:
         """The next frame comes from a new response.
 
         Args:
-            after_last_id: Whether it sends what follows the last id; else it may start anywhere,
-                and only ids are told from each other.
+            after: The id that this sends what follows; None if it may start anywhere, and only ids
+                are told from each other.
         """
+        if after is not None and after != self.last_id:
+            self._remember(after)  # it came without a frame
+            self._since_id = 0
         self._catching_up = True
-        self._to_skip = self._since_id if after_last_id else 0
+        self._to_skip = 0 if after is None else self._since_id
         self._id = ""  # which is not the server taking back an id
 
     def is_new(self, frame: Any) -> bool:
         """Whether the frame was not handed over before; asked once for each."""
         if not isinstance(frame, ServerSentEvent):
             return True
-        named = frame.id != self._id
+        changed = frame.id != self._id
         self._id = frame.id
+        inherited = not changed or isinstance(frame.id, InheritedId)
         if self._catching_up:
-            if self._is_repeated(frame.id, named=named):
+            if self._is_repeated(frame.id, changed=changed, inherited=inherited):
                 return False
             self._catching_up = False
-        if named:
-            self.last_id = frame.id
+        if changed:
+            self._remember(frame.id)
             self._since_id = 0
-            self._seen.pop(frame.id, None)  # it is the newest again
-            self._seen[frame.id] = None
-            if len(self._seen) > _REMEMBERED:
-                del self._seen[next(iter(self._seen))]
-        else:
-            self._since_id += 1
+        self._since_id += inherited
         return True
 
-    def _is_repeated(self, id: str, *, named: bool) -> bool:  # noqa: A002
-        if named:
-            return id in self._seen
-        if id not in ("", next(reversed(self._seen), "")):
+    def _remember(self, id: str) -> None:  # noqa: A002
+        self.last_id = id
+        self._seen.pop(hash(id), None)  # it is the newest again
+        self._seen[hash(id)] = None
+        if len(self._seen) > _REMEMBERED:
+            del self._seen[next(iter(self._seen))]
+
+    def _is_repeated(self, id: str, *, changed: bool, inherited: bool) -> bool:  # noqa: A002
+        if changed and not (inherited and id == self.last_id):
+            return hash(id) in self._seen
+        if id not in ("", self.last_id):
             return True  # it belongs to an older id than the one resumed from
         self._to_skip -= 1
         return self._to_skip >= 0

@@ -23,7 +23,7 @@ from ._errors import (
 __all__ = ["RetryPolicy", "retry_after"]
 
 # Whole seconds in the standard; servers also send fractions, and negative ones. float() takes more.
-_NUMBER: Final = re.compile(r"\s*-?[0-9]+(\.[0-9]*)?\s*")
+_NUMBER: Final = re.compile(r"[ \t]*-?[0-9]+(\.[0-9]*)?[ \t]*")
 
 
 @dataclass(frozen=True, kw_only=True)

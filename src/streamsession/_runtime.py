@@ -8,7 +8,7 @@ import math
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Generic, Self
+from typing import Any, Final, Generic, Self
 
 from anyio import CancelScope, current_time
 from anyio.lowlevel import current_token
@@ -17,6 +17,10 @@ from typing_extensions import TypeVar
 __all__ = ["Alarm", "AlarmRang", "Guarded", "close_within", "new_alarm", "run_later"]
 
 T = TypeVar("T")
+
+
+_BY_SCOPE: Final = "Cancelled via cancel scope"  # as anyio itself tells it
+_BY_ALARM: Final = "interrupted by streamsession"
 
 
 class AlarmRang(Exception):
@@ -143,7 +147,7 @@ class _LoopAlarm(Alarm):
             # A task that rings itself is not waiting: its block will end by itself.
             self._cancelled = self._task is not asyncio.current_task(self._loop)
             if self._cancelled:
-                self._task.cancel()
+                self._task.cancel(_BY_ALARM)
 
 
 def new_alarm() -> Alarm:
@@ -172,6 +176,9 @@ class Guarded(Generic[T]):
     the scopes that httpcore has entered must not be left. So it is the futures awaited within that
     are shielded, one by one, in the task itself. What is held back comes when `work` has ended.
 
+    Scopes and alarms that `work` has entered itself reach it however few may. asyncio.timeout() is
+    not told from others: within `work` it is held back.
+
     Nor does a cancellation reach a mere checkpoint, where httpcore takes its locks with nothing to
     undo: it waits for the next wait.
     """
@@ -188,6 +195,7 @@ class Guarded(Generic[T]):
             has_scopes: Whether it cancels scopes of its own, which then count for none.
         """
         self._work = work
+        self._passing = _BY_SCOPE if cancels else (_BY_SCOPE, _BY_ALARM)
         self._cancels = cancels
         self._has_scopes = has_scopes
 
@@ -240,8 +248,10 @@ class Guarded(Generic[T]):
                     return None
                 yield from _shielded(trap)
             except asyncio.CancelledError as exc:
-                if str(exc).startswith("Cancelled via cancel scope"):  # as anyio itself tells it
+                if str(exc).startswith(self._passing):
                     self._cancels -= 0 if self._has_scopes else 1
+                    if trap is not None:
+                        trap.cancel()  # as the task would have done, were it not shielded
                     raise
                 if may_pass and trap is not None:
                     self._cancels -= 1

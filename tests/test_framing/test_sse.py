@@ -299,6 +299,13 @@ def test_no_body_within_the_limit_is_refused(chunks: list[bytes]) -> None:
     assert decode(*chunks, max_event_bytes=len(b"".join(chunks))).too_large is None
 
 
+@pytest.mark.parametrize("line", [b"dat", b"d: 456", b"dat:456789"])
+def test_a_line_whose_name_only_begins_like_data_counts_whole(line: bytes) -> None:
+    for chunks in cuts(line + b"\n"):
+        assert decode(*chunks, max_event_bytes=len(line)).too_large is None
+        assert decode(*chunks, max_event_bytes=len(line) - 1).too_large is not None
+
+
 def test_events_before_one_too_large_come_out_first() -> None:
     decoder = SSEDecoder(max_event_bytes=4)
     before = decoder.decode(b"data: 1\n\ndata: 2\n\ndata: 34567\n\ndata: 8\n\n")

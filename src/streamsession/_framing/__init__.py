@@ -2,11 +2,12 @@
 
 from ._decoder import DEFAULT_MAX_EVENT_BYTES, Decoder
 from ._json_lines import JSONLinesDecoder
-from ._sse import ServerSentEvent, SSEDecoder
+from ._sse import InheritedId, ServerSentEvent, SSEDecoder
 
 __all__ = [
     "DEFAULT_MAX_EVENT_BYTES",
     "Decoder",
+    "InheritedId",
     "JSONLinesDecoder",
     "SSEDecoder",
     "ServerSentEvent",

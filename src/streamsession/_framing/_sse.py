@@ -26,6 +26,12 @@ _PLAIN_EVENT_OR_REST: Final = re.compile(
 _MAX_RETRY_DIGITS: Final = sys.float_info.max_10_exp
 
 
+class InheritedId(str):
+    """The id of an event that did not come with it but before it, in a block without data."""
+
+    __slots__ = ()
+
+
 class ServerSentEvent(NamedTuple):
     """One event as it was sent.
 
@@ -136,16 +142,20 @@ class SSEDecoder:
             else:
                 self._limit.exceeded = True
                 return events
-        self._limit.exceeded = not self._fits(self._lines.partial)
+        self._limit.exceeded = not self._fits(self._lines.partial, ended=False)
         return events
 
-    def _fits(self, line: bytes | bytearray) -> bool:
-        """Whether the event stays within the limit with this line, be it ended or not."""
+    def _fits(self, line: bytes | bytearray, *, ended: bool = True) -> bool:
+        """Whether the event stays within the limit with this line."""
         room = self._limit.max_bytes - self._size
-        return not line or len(line) <= room or _cost(line) <= room
+        return not line or len(line) <= room or _cost(line, ended=ended) <= room
 
     def read_field(self, line: bytes) -> None:
-        """Take in one line that is not blank, without its end; override it for a dialect."""
+        """Take in one line that is not blank, without its end; override it for a dialect.
+
+        An event of nothing but one `data` line, with or without an `event` line before it, may not
+        come here.
+        """
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         match name:
@@ -171,17 +181,21 @@ class SSEDecoder:
         return ServerSentEvent(self._type or "message", text, self._id, self._retry)
 
     def _end_block(self) -> None:
+        if self._data is None and self._id != self._last_event_id:
+            self._id = InheritedId(self._id)
         self._last_event_id = self._id
         self._data = None
         self._type = ""
         self._size = 0
 
 
-def _cost(line: bytes | bytearray) -> int:
-    """The bytes that a line, ended or not, adds to an event: its value if it is data, else all.
+def _cost(line: bytes | bytearray, *, ended: bool) -> int:
+    """The bytes that a line adds to an event: its value if it is data or a comment, else all.
 
     It must not shrink as the line grows, or the verdict would depend on where chunks are cut: so
     what may yet become a data line counts as one.
     """
-    name, _, value = line.partition(b":")
-    return len(value.removeprefix(b" ")) if b"data".startswith(bytes(name)) else len(line)
+    name, colon, value = line.partition(b":")
+    may_be_data = not (ended or colon) and b"data".startswith(bytes(name))
+    is_value = name in (b"data", b"") or may_be_data
+    return len(value.removeprefix(b" ")) if is_value else len(line)

@@ -26,6 +26,7 @@ Transport: TypeAlias = httpx.AsyncBaseTransport
 # Streams are long and idle connections few: hundreds at once, where httpx's own default is 100.
 _LIMITS: Final = httpx.Limits(max_connections=1000, max_keepalive_connections=20)
 _MAX_REDIRECTS: Final = 5
+_NO_URL: Final = "redirected to what is no URL"
 
 
 class HTTPClient(Protocol):
@@ -161,6 +162,8 @@ class _Sending:
         self._auth = auth
         self._timeouts = (connect_timeout, None, None, None)  # connect, read, write, pool
         self._connected = False
+        self._status = 0  # of an answer that the library may then refuse
+        self._tunnelling = False  # through a proxy, to which this was the last request
         self.reused = False
 
     def answer(self, request: Request, url: str, headers: Mapping[str, str]) -> Guarded[Any]:
@@ -173,6 +176,10 @@ class _Sending:
         connecting = name.startswith("connection.")
         self._connected |= connecting
         self.reused = not self._connected
+        if name == "http11.send_request_headers.started":
+            self._tunnelling = info["request"].method == b"CONNECT"
+        elif name == "http11.receive_response_headers.complete":
+            self._status = info["return_value"][1]
         if connecting and name.endswith(".complete"):
             self._guarded.hold()
         else:
@@ -212,15 +219,21 @@ class _Sending:
             url = _with_params(url, request.params)
         status = 0
         for _ in range(1 + _MAX_REDIRECTS):
+            self._status, built = 0, None
             try:
                 built = self._client.build_request(method, url, content=content, **options)
                 raw = await self._client.send(built, stream=True, follow_redirects=False, **auth)
             except Exception as exc:
                 if body is not None and body.error is exc:
                     raise
-                raise_as_ours(exc, answered=False, url=url)
+                refused = type(exc).__name__ == "InvalidURL" and built is not None
+                if refused or (300 <= self._status < 400 and not self._tunnelling):  # noqa: PLR2004
+                    raise StatusError(_NO_URL, status=self._status) from exc  # of the location
+                raise_as_ours(exc, answered=False, connected=not self._tunnelling, url=url)
             finally:
                 self._guarded.release()
+                if body is not None:
+                    await body.aclose()
             status = raw.status_code
             if status not in (301, 302, 303, 307, 308) or "location" not in raw.headers:
                 return raw
@@ -233,20 +246,27 @@ class _Sending:
         raise StatusError(f"more than {_MAX_REDIRECTS} redirects", status=status)
 
 
-class _Body:
+class _Body(AsyncIterator[bytes]):
     """A body that the caller makes; what it raises is the caller's, not the transport's."""
 
     def __init__(self, content: AsyncIterable[bytes]) -> None:
         self.error: Exception | None = None
-        self._content = content
+        self._pieces = aiter(content)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __anext__(self) -> bytes:
         try:
-            async for chunk in self._content:
-                yield chunk
+            return await anext(self._pieces)
+        except StopAsyncIteration:
+            raise
         except Exception as exc:
             self.error = exc
             raise
+
+    async def aclose(self) -> None:
+        """Close the generator that makes it, which may not have come to its end."""
+        close = getattr(self._pieces, "aclose", None)
+        if close is not None:
+            await close()
 
 
 def _with_params(url: str, params: Mapping[str, Any]) -> str:
@@ -262,7 +282,7 @@ def _redirect_target(url: str, location: str, status: int) -> str:
         target = urljoin(url, location)
         scheme, host, port = origin(target)
     except ValueError:
-        raise StatusError("redirected to what is no URL", status=status) from None
+        raise StatusError(_NO_URL, status=status) from None
     if (scheme, host, port) == origin(url):
         return target
     raise StatusError(

@@ -15,6 +15,7 @@ from ._translate import forget_locals, raise_as_ours
 __all__ = ["Response"]
 
 _MOST_BUFFERED: Final = 64 * 1024  # chunks of one byte that httpcore may have read already
+_HEADER_BYTES: Final = 2  # of zlib
 _PIECE: Final = 64 * 1024  # bytes inflated at a time, as many as httpcore reads from a socket
 
 
@@ -102,17 +103,21 @@ class Response:
 class _Inflater:
     """Inflates gzip and deflate a piece at a time, so that a bomb cannot fill the memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, may_be_raw: bool = False) -> None:
         self.pending = b""  # compressed
-        self._has_begun = False
-        self._stream: Any = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip or zlib, by the header
+        self._may_be_raw = may_be_raw
+        self._stream: Any = None
 
     def piece(self) -> bytes:
         """Up to 64 KiB of what the pending bytes hold; b"" if more of them are needed."""
         while self.pending:
-            self._has_begun = True
-            if self._stream.eof:  # another member of a gzip file follows
-                self._stream = zlib.decompressobj(zlib.MAX_WBITS | 32)
+            if self._may_be_raw and len(self.pending) < _HEADER_BYTES:
+                return b""
+            if self._stream is None or self._stream.eof:  # another member of a gzip file follows
+                window = zlib.MAX_WBITS | 32  # gzip or zlib, by the header
+                is_raw = self._may_be_raw and not _begins_zlib(self.pending)
+                self._may_be_raw = False
+                self._stream = zlib.decompressobj(-zlib.MAX_WBITS if is_raw else window)
             try:
                 piece: bytes = self._stream.decompress(self.pending, _PIECE)
             except zlib.error as exc:
@@ -124,8 +129,29 @@ class _Inflater:
 
     def end(self) -> None:
         """Check that the compressed data ended where the body does."""
-        if self._has_begun and not self._stream.eof:
+        if self.pending or not (self._stream is None or self._stream.eof):
             raise StreamInterrupted("the compressed body was cut")
+
+
+def _begins_zlib(data: bytes) -> bool:
+    """Whether deflated data has the header of zlib: some servers leave it out.
+
+    https://www.rfc-editor.org/rfc/rfc9110#section-8.4.1.2, https://www.rfc-editor.org/rfc/rfc1950
+    """
+    return data[0] & 0x8F == zlib.DEFLATED and int.from_bytes(data[:2]) % 31 == 0
+
+
+class _Unknown(_Inflater):
+    """A compression that was not asked for: whatever comes cannot be read."""
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__()
+        self._encoding = encoding
+
+    def piece(self) -> bytes:
+        if self.pending:
+            raise UnexpectedContent(f"compressed with {self._encoding!r}, which was not asked for")
+        return b""
 
 
 def _inflater(encoding: str) -> _Inflater | None:
@@ -133,5 +159,5 @@ def _inflater(encoding: str) -> _Inflater | None:
     if encoding in ("", "identity"):
         return None
     if encoding in ("gzip", "x-gzip", "deflate"):
-        return _Inflater()
-    raise UnexpectedContent(f"compressed with {encoding!r}, which was not asked for")
+        return _Inflater(may_be_raw=encoding == "deflate")
+    return _Unknown(encoding)

@@ -1,6 +1,7 @@
 """Our names for what an HTTP library raises. It need not be installed to be understood."""
 
 import traceback
+from collections.abc import Iterator
 from types import FrameType
 from typing import Final, NoReturn
 
@@ -27,26 +28,31 @@ _REFUSED: Final = frozenset({"CookieConflict", "InvalidURL", "LocalProtocolError
 
 
 def translate(
-    exc: BaseException, *, answered: bool, url: str = ""
+    exc: BaseException, *, answered: bool, connected: bool = True, url: str = ""
 ) -> StreamError | InvalidRequest | None:
     """Our name for what a transport raised; None if it did not come from one.
 
     Args:
         exc: What was raised.
         answered: Whether the response had begun.
+        connected: False if a proxy was still to connect.
         url: What was to be reached; only its origin is shown.
     """
     modules = {cls.__module__.partition(".")[0] for cls in type(exc).__mro__}
-    transported = isinstance(exc, OSError) or not modules.isdisjoint(_LIBRARIES)
+    is_bare = isinstance(exc, OSError)  # of a transport of one's own
+    is_of_name = isinstance(exc, UnicodeError) and not answered  # which no host can have
+    transported = is_bare or is_of_name or not modules.isdisjoint(_LIBRARIES)
     if isinstance(exc, SessionError) or not transported:
         return None
     names = {cls.__name__ for cls in type(exc).__mro__}
     if "RemoteProtocolError" in names and "location header" in str(exc):
         return StatusError("redirected to what is no URL")
-    if isinstance(exc, OSError) and not answered:  # of a transport of one's own
+    if (is_bare and not answered) or is_of_name or not connected:
         names |= _CONNECT_FAILED
     where = " to {}://{}:{}".format(*origin(url)) if url else ""
-    what = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
+    # trio's errors leave it to their cause to say why.
+    says = next((text for each in _chain(exc) if (text := str(each))), "")
+    what = f"{type(exc).__name__}: {says}" if says else type(exc).__name__
     if "LocalProtocolError" in names:
         what = type(exc).__name__  # h11 quotes the header that it refuses, which may be a secret
     if "TimeoutException" in names:
@@ -61,9 +67,18 @@ def translate(
     return StreamInterrupted(f"the connection broke ({what})")
 
 
-def raise_as_ours(exc: BaseException, *, answered: bool, url: str = "") -> NoReturn:
+def _chain(exc: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = exc
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def raise_as_ours(
+    exc: BaseException, *, answered: bool, connected: bool = True, url: str = ""
+) -> NoReturn:
     """Raise our name for it from it, or itself if it did not come from a transport."""
-    ours = translate(exc, answered=answered, url=url)
+    ours = translate(exc, answered=answered, connected=connected, url=url)
     if ours is None:
         raise exc
     telling = type(exc).__name__ == "LocalProtocolError" and isinstance(ours, InvalidRequest)
