@@ -6,7 +6,7 @@ from pathlib import Path
 import certifi
 import pytest
 
-pytest_plugins = ["streamsession.testing.fixtures"]
+pytest_plugins = ["streamsession.testing.fixtures", "tests.canary"]
 
 # httpx sends a body from an async generator; trio tells of one that was cancelled on its way.
 _THEIR_GENERATOR = r"ignore:Async generator 'httpx2?\._content\.ByteStream\.:ResourceWarning"

@@ -11,12 +11,12 @@ from anyio.lowlevel import checkpoint
 from pydantic import SecretStr
 
 from streamsession import BearerAuth, Credentials, HeaderAuth, TokenAuth
-
-SECRET = "sk-proof-of-who-is-asking"  # noqa: S105 - of nothing
+from streamsession._request import check_headers
+from tests.canary import CANARY
 
 
 async def provide_secret() -> str:
-    return SECRET
+    return CANARY
 
 
 @dataclass
@@ -57,30 +57,30 @@ async def settle() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("secret", [SECRET, SecretStr(SECRET)])
+@pytest.mark.parametrize("secret", [CANARY, SecretStr(CANARY)], ids=["str", "SecretStr"])
 async def test_a_bearer_token_goes_into_the_authorization_header(secret: str | SecretStr) -> None:
-    assert await BearerAuth(secret).headers() == bearer(SECRET)
+    assert await BearerAuth(secret).headers() == bearer(CANARY)
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("secret", [SECRET, SecretStr(SECRET)])
+@pytest.mark.parametrize("secret", [CANARY, SecretStr(CANARY)], ids=["str", "SecretStr"])
 async def test_a_secret_goes_into_a_header_of_its_own(secret: str | SecretStr) -> None:
-    assert await HeaderAuth("x-api-key", secret).headers() == {"x-api-key": SECRET}
+    assert await HeaderAuth("x-api-key", secret).headers() == {"x-api-key": CANARY}
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("secret", [SECRET, SecretStr(SECRET)])
+@pytest.mark.parametrize("secret", [CANARY, SecretStr(CANARY)], ids=["str", "SecretStr"])
 async def test_a_provided_token_goes_into_the_authorization_header(
     secret: str | SecretStr,
 ) -> None:
     async def provide() -> str | SecretStr:
         return secret
 
-    assert await TokenAuth(provide).headers() == bearer(SECRET)
+    assert await TokenAuth(provide).headers() == bearer(CANARY)
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("auth", [BearerAuth(SECRET), HeaderAuth("x-api-key", SECRET)])
+@pytest.mark.parametrize("auth", [BearerAuth(CANARY), HeaderAuth("x-api-key", CANARY)])
 async def test_a_fixed_secret_has_no_other_to_try(auth: Credentials) -> None:
     assert await auth.refresh(await auth.headers()) is False
 
@@ -98,6 +98,14 @@ async def test_credentials_of_ones_own_need_only_headers() -> None:
 def test_credentials_without_headers_cannot_be_made() -> None:
     with pytest.raises(TypeError, match="abstract"):
         Credentials()  # type: ignore[abstract] # pyright: ignore[reportAbstractUsage]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("space", [" ", "\t", "   "])
+async def test_white_space_around_a_token_is_refused_on_either_side(space: str) -> None:
+    for token in (CANARY + space, space + CANARY):
+        with pytest.raises(ValueError, match="white space"):
+            check_headers(await BearerAuth(token).headers())
 
 
 # What is kept
@@ -122,7 +130,7 @@ def writings_of(auth: object) -> Iterator[str]:
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     "make",
-    [lambda: BearerAuth(SECRET), lambda: HeaderAuth("x-api-key", SECRET), fetched],
+    [lambda: BearerAuth(CANARY), lambda: HeaderAuth("x-api-key", CANARY), fetched],
     ids=["bearer", "header", "token"],
 )
 async def test_a_secret_is_in_nothing_that_is_printed(
@@ -131,25 +139,25 @@ async def test_a_secret_is_in_nothing_that_is_printed(
     made = make()
     auth = made if isinstance(made, Credentials) else await made
     for written in writings_of(auth):
-        assert SECRET not in written
-    assert SECRET in "".join((await auth.headers()).values())
+        assert CANARY not in written
+    assert CANARY in "".join((await auth.headers()).values())
 
 
 @pytest.mark.anyio
 async def test_a_secret_is_not_in_the_error_of_pickling_it() -> None:
     async def provide() -> str:
-        return SECRET
+        return CANARY
 
     auth = TokenAuth(provide)
     await auth.headers()
     with pytest.raises((AttributeError, TypeError, pickle.PicklingError)) as caught:
         pickle.dumps(auth)
-    assert SECRET not in str(caught.value)
+    assert CANARY not in str(caught.value)
 
 
 def test_the_repr_names_the_header() -> None:
-    assert repr(HeaderAuth("x-api-key", SECRET)) == "HeaderAuth('x-api-key', '**********')"
-    assert repr(BearerAuth(SECRET)) == "BearerAuth('**********')"
+    assert repr(HeaderAuth("x-api-key", CANARY)) == "HeaderAuth('x-api-key', '**********')"
+    assert repr(BearerAuth(CANARY)) == "BearerAuth('**********')"
 
 
 @pytest.mark.anyio
@@ -164,7 +172,7 @@ def test_a_subclass_is_named_in_its_repr() -> None:
     class AcmeAuth(BearerAuth):
         pass
 
-    assert repr(AcmeAuth(SECRET)) == "AcmeAuth('**********')"
+    assert repr(AcmeAuth(CANARY)) == "AcmeAuth('**********')"
 
 
 # One fetch
@@ -200,8 +208,8 @@ async def test_however_many_need_it_at_once_the_token_is_fetched_once() -> None:
 
 def test_it_can_be_made_before_there_is_an_event_loop() -> None:
     auth = TokenAuth(provide_secret)
-    assert anyio.run(auth.headers) == bearer(SECRET)
-    assert anyio.run(auth.headers) == bearer(SECRET)
+    assert anyio.run(auth.headers) == bearer(CANARY)
+    assert anyio.run(auth.headers) == bearer(CANARY)
 
 
 @pytest.mark.anyio
@@ -281,14 +289,14 @@ async def test_one_who_is_cancelled_in_line_leaves_the_others_alone() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("token", [None, SECRET.encode(), 5])
+@pytest.mark.parametrize("token", [None, CANARY.encode(), 5], ids=["None", "bytes", "int"])
 async def test_a_provider_that_returns_no_text_is_told_so(token: Any) -> None:
     async def provide() -> str:
         return token  # type: ignore[no-any-return]
 
     with pytest.raises(TypeError, match=f"must return a str, not {type(token).__name__}") as caught:
         await TokenAuth(provide).headers()
-    assert SECRET not in str(caught.value)
+    assert CANARY not in str(caught.value)
 
 
 # After a 401

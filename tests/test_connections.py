@@ -37,6 +37,7 @@ from streamsession.testing import (
     sse,
 )
 from tests.acme import FINISH, Acme, Finish, Token, chat, token
+from tests.canary import CANARY
 
 pytestmark = pytest.mark.anyio
 
@@ -316,13 +317,13 @@ async def test_a_redirect_within_the_origin_is_followed(scripted_server: Scripte
         ScriptedResponse(status=308, headers={"Location": f"{scripted_server.url}/v3"}),
         HELLO,
     )
-    async with Acme(base_url=scripted_server.url, api_key="key") as session:
+    async with Acme(base_url=scripted_server.url, api_key=CANARY) as session:
         assert (await session.stream("Hi").collect()).text == "Hello"
     requests = scripted_server.requests
     assert [request.path for request in requests] == ["/generate", "/v2/generate?x=1", "/v3"]
     assert {request.method for request in requests} == {"POST"}
     assert {request.body for request in requests} == {b'{"prompt":"Hi"}'}
-    assert {request.headers["authorization"] for request in requests} == {"Bearer key"}
+    assert {request.headers["authorization"] for request in requests} == {f"Bearer {CANARY}"}
 
 
 @pytest.mark.parametrize("status", [301, 302, 303])
@@ -354,12 +355,12 @@ async def test_neither_credentials_nor_body_reach_another_origin(
         own_port, other_port = (each.url.rpartition(":")[2] for each in (scripted_server, other))
         target = location.format(own=own_port, other=other_port)
         scripted_server.play(ScriptedResponse(status=status, headers={"Location": target}))
-        async with Acme(base_url=scripted_server.url, api_key="hunter2") as session:
+        async with Acme(base_url=scripted_server.url, api_key=CANARY) as session:
             with pytest.raises(StatusError, match="redirected to another origin") as caught:
                 await session.stream().collect()
         assert other.connections == []
     assert caught.value.status == status
-    assert "hunter2" not in str(caught.value)
+    assert CANARY not in str(caught.value)
     assert len(scripted_server.connections) == 1
 
 

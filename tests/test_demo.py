@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from streamsession.testing import ScriptedResponse, ScriptedServer, sse, sse_event
+from tests.canary import CANARY
 
 
 def streamsession(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -42,16 +43,16 @@ def test_the_demo_streams_from_a_server_like_openai_s(scripted_server: ScriptedS
     reply = ScriptedResponse.sse(text, end, usage, "[DONE]")
     scripted_server.play(reply, reply)
     live = ("--api", "openai", "--base-url", f"{scripted_server.url}/v1", "--model", "tiny")
-    done = streamsession("demo", *live, "Say hi", OPENAI_API_KEY="sk-demo")
+    done = streamsession("demo", *live, "Say hi", OPENAI_API_KEY=CANARY)
     assert done.returncode == 0, done.stderr
     assert "text='Hi there'" in done.stdout
     assert "input_tokens=3  output_tokens=2" in done.stdout
     request = scripted_server.requests[0]
     assert request.path == "/v1/chat/completions"
-    assert request.headers["authorization"] == "Bearer sk-demo"
+    assert request.headers["authorization"] == f"Bearer {CANARY}"
     assert request.json()["model"] == "tiny"
     assert request.json()["messages"] == [{"role": "user", "content": "Say hi"}]
-    assert "sk-demo" not in done.stdout
+    assert CANARY not in done.stdout + done.stderr
 
 
 def test_the_demo_streams_from_a_server_like_anthropic_s(scripted_server: ScriptedServer) -> None:
@@ -70,11 +71,11 @@ def test_the_demo_streams_from_a_server_like_anthropic_s(scripted_server: Script
     reply = ScriptedResponse(steps=(body,))
     scripted_server.play(reply, reply)
     live = ("--api", "anthropic", "--base-url", scripted_server.url)
-    done = streamsession("demo", *live, ANTHROPIC_API_KEY="sk-demo")
+    done = streamsession("demo", *live, ANTHROPIC_API_KEY=CANARY)
     assert done.returncode == 0, done.stderr
     assert "text='Hi'" in done.stdout
     assert "finish_reason='end_turn'" in done.stdout
-    assert scripted_server.requests[0].headers["x-api-key"] == "sk-demo"
+    assert scripted_server.requests[0].headers["x-api-key"] == CANARY
 
 
 def test_a_failure_is_one_line_with_its_name(scripted_server: ScriptedServer) -> None:

@@ -1,17 +1,29 @@
 """What is asked of the server: all that is refused before it is sent, and that nothing is told."""
 
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import FrozenInstanceError, replace
 from typing import Any
+from urllib.parse import parse_qsl
 
+import h11
+import httpx
+import httpx2
 import pytest
+import respx
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsession import InvalidRequest, Request
+from streamsession import HeaderAuth, InvalidRequest, Request
 from streamsession._request import check_base_url, check_headers, join_url, origin
+from streamsession.testing import ScriptedResponse, ScriptedServer, mock_stream
+from tests.acme import URL, Acme, chat, sent
+from tests.canary import CANARY
 
-SECRET = "sk-secret"  # noqa: S105 - of nothing
+
+def hidden(value: object) -> str:
+    """The id of a test; it does not tell the canary."""
+    return ascii(value).replace(CANARY, "KEY")
 
 
 def refusal_of_path(path: str) -> str:
@@ -32,6 +44,12 @@ def test_a_name_is_a_method(method: str) -> None:
     "method", ["", " ", "GET ", "GET /", "GET\r\nHost: evil", "GET\n", "GE\x00T", "GÉT", "G:T"]
 )
 def test_what_is_no_name_is_no_method(method: str) -> None:
+    with pytest.raises(InvalidRequest, match="method"):
+        Request(method, "/x")
+
+
+@pytest.mark.parametrize("method", ["CONNECT", "TRACE", "connect", "Trace"])
+def test_a_method_that_asks_for_no_resource_is_refused(method: str) -> None:
     with pytest.raises(InvalidRequest, match="method"):
         Request(method, "/x")
 
@@ -117,15 +135,25 @@ def test_what_would_leave_the_base_url_is_refused_however_it_is_written(
     assert "would leave base_url" in refusal_of_path(place.format(segment))
 
 
+@pytest.mark.parametrize(
+    "path", ["/..%5cx", "/x/..%5C..%5cy", "/%2e%2e%5cx", "/..;/x", "/x/..;y=1/z", "/%2e%2e;/x"]
+)
+def test_what_some_servers_take_for_dots_is_refused(path: str) -> None:
+    """Windows's separator, and the parameters that Java's servers drop before they look."""
+    assert "would leave base_url" in refusal_of_path(path)
+
+
 def test_a_path_that_cannot_be_encoded_is_refused() -> None:
     refusal_of_path("/\ud800")
 
 
 @pytest.mark.parametrize(
-    "path", [f"/{SECRET} x", f"//{SECRET}", f"https://{SECRET}@h", f"/{SECRET}/..", f"/#{SECRET}"]
+    "path",
+    [f"/{CANARY} x", f"//{CANARY}", f"https://{CANARY}@h", f"/{CANARY}/..", f"/#{CANARY}"],
+    ids=hidden,
 )
 def test_the_message_does_not_hold_the_path(path: str) -> None:
-    assert SECRET not in refusal_of_path(path)
+    assert CANARY not in refusal_of_path(path)
 
 
 @given(st.text())
@@ -137,6 +165,18 @@ def test_a_path_is_accepted_whole_or_refused_by_name(path: str) -> None:
     url = join_url("https://api.example.com/v1", request.path)
     assert url.startswith("https://api.example.com/v1")
     assert origin(url) == ("https", "api.example.com", 443)
+
+
+@given(st.text())
+def test_an_accepted_path_becomes_one_target(path: str) -> None:
+    try:
+        url = join_url("https://api.example.com/v1", Request("GET", path).path)
+    except InvalidRequest:
+        return
+    for library in (httpx, httpx2):
+        target: bytes = library.URL(url).raw_path
+        assert target.startswith(b"/v1")
+        assert all(0x21 <= byte <= 0x7E for byte in target), target
 
 
 # Headers
@@ -153,7 +193,7 @@ def test_the_name_of_a_header_is_accepted_in_lower_case(name: str) -> None:
 )
 def test_what_is_no_name_of_a_header_is_refused(name: str) -> None:
     with pytest.raises(InvalidRequest, match="is not the name of a header"):
-        check_headers({name: SECRET})
+        check_headers({name: CANARY})
 
 
 @pytest.mark.parametrize("value", ["", "x", "a b", "a\tb", "~!@#$%^&*()_+{}|:<>?", 'a "quoted" b'])
@@ -162,29 +202,29 @@ def test_ascii_text_is_the_value_of_a_header(value: str) -> None:
 
 
 WRONG_VALUES = [
-    f"{SECRET}\n",
-    f"{SECRET}\r",
-    f"{SECRET}\r\nx-admin: 1",
-    f"\n{SECRET}",
-    f"{SECRET}\x00",
-    f"{SECRET}\x0b",
-    f"{SECRET}\x7f",
-    f"{SECRET}\u00e9",
-    f"{SECRET}\u2028",
-    f"{SECRET}\ud800",
-    f" {SECRET}",
-    f"{SECRET} ",
-    f"\t{SECRET}",
-    f"{SECRET}\t",
+    f"{CANARY}\n",
+    f"{CANARY}\r",
+    f"{CANARY}\r\nx-admin: 1",
+    f"\n{CANARY}",
+    f"{CANARY}\x00",
+    f"{CANARY}\x0b",
+    f"{CANARY}\x7f",
+    f"{CANARY}\u00e9",
+    f"{CANARY}\u2028",
+    f"{CANARY}\ud800",
+    f" {CANARY}",
+    f"{CANARY} ",
+    f"\t{CANARY}",
+    f"{CANARY}\t",
 ]
 
 
-@pytest.mark.parametrize("value", WRONG_VALUES, ids=ascii)
+@pytest.mark.parametrize("value", WRONG_VALUES, ids=hidden)
 def test_a_value_that_cannot_be_sent_is_refused_and_never_told(value: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         check_headers({"X-Api-Key": value})
     assert "X-Api-Key" in str(caught.value)
-    assert SECRET not in str(caught.value)
+    assert CANARY not in str(caught.value)
     assert caught.value.__cause__ is None
     with pytest.raises(InvalidRequest, match="X-Api-Key"):
         Request("GET", "/x", headers={"X-Api-Key": value})
@@ -192,6 +232,34 @@ def test_a_value_that_cannot_be_sent_is_refused_and_never_told(value: str) -> No
 
 def test_of_two_headers_that_differ_in_case_the_last_counts() -> None:
     assert check_headers({"Accept": "a", "accept": "b"}) == {"accept": "b"}
+
+
+WRITTEN = "".join(map(chr, range(0x20, 0x7F)))
+
+
+@given(st.text() | st.text(WRITTEN), st.text() | st.text(WRITTEN))
+def test_an_accepted_header_is_one_line_on_the_wire(name: str, value: str) -> None:
+    try:
+        ((name, value),) = check_headers({name: value}).items()
+    except InvalidRequest:
+        return
+    if name in FRAMING:
+        return
+    headers = [("host", "h"), (name, value)]
+    head = h11.Connection(h11.CLIENT).send(h11.Request(method="GET", target="/", headers=headers))
+    assert head is not None
+    assert head.split(b"\r\n")[1:] == [b"host: h", f"{name}: {value}".encode(), b"", b""]
+
+
+FRAMING = ("content-length", "transfer-encoding", "host", "connection", "upgrade")
+"""They say where a message ends or who it is for, which is for the library to say."""
+
+
+@pytest.mark.parametrize("name", [*FRAMING, "Host", "Transfer-Encoding"])
+def test_a_header_that_frames_the_message_is_refused(name: str) -> None:
+    """A `Transfer-Encoding` goes out beside the `Content-Length`: that is request smuggling."""
+    with pytest.raises(InvalidRequest, match=name):
+        Request("POST", "/x", headers={name: "chunked"})
 
 
 # Requests
@@ -219,9 +287,9 @@ def test_the_repr_of_a_request_tells_no_secret() -> None:
     request = Request(
         "POST",
         "/x",
-        params={"key": SECRET},
-        headers={"x-api-key": SECRET},
-        content=SECRET.encode(),
+        params={"key": CANARY},
+        headers={"x-api-key": CANARY},
+        content=CANARY.encode(),
     )
     assert repr(request) == "Request(method='POST', path='/x')"
 
@@ -292,6 +360,18 @@ def test_an_absolute_url_is_a_base_without_its_final_slash(url: str, base: str) 
         "https://api.example.com\\@evil.example",
         "https://ex\u2100mple.com",
         "https://\ud800.example",
+        "https://api.example.com\uff20evil.example",
+        "https://api.example.com\uff0fevil.example",
+        "https://api.example.com\uff03evil.example",
+        "https://api.example.com:\uff14\uff14\uff13",
+        "https://api.example.com:+443",
+        "https://api.example.com:4_43",
+        "https://api.example.com\x00.evil.example",
+        "https://?",
+        "https://#",
+        "https://\\",
+        "http+unix://api.example.com",
+        "javascript://api.example.com",
     ],
     ids=ascii,
 )
@@ -308,19 +388,23 @@ def test_who_forgot_the_base_url_is_told_where_it_goes() -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        f"https://user:{SECRET}@api.example.com",
-        f"https://{SECRET}@api.example.com",
-        f"https://{SECRET}@api.example.com:port",
-        f"https://user:{SECRET}@",
-        f"ftp://{SECRET}@api.example.com",
-        f"https://user:{SECRET}#@api.example.com",
-        f"https://api.example.com?key={SECRET}",
+        f"https://user:{CANARY}@api.example.com",
+        f"https://{CANARY}@api.example.com",
+        f"https://{CANARY}@api.example.com:port",
+        f"https://user:{CANARY}@",
+        f"ftp://{CANARY}@api.example.com",
+        f"https://user:{CANARY}#@api.example.com",
+        f"https://api.example.com?key={CANARY}",
+        f"https://@{CANARY}",
+        f"https://:@{CANARY}",
+        f"https://a@{CANARY}@api.example.com",
     ],
+    ids=hidden,
 )
 def test_credentials_are_refused_in_a_base_url_and_never_told(url: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         check_base_url(url)
-    assert SECRET not in str(caught.value)
+    assert CANARY not in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
 
@@ -399,3 +483,87 @@ def test_origins_that_differ_in_anything_are_not_the_same(one: str, other: str) 
 def test_what_is_no_url_has_no_origin(url: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         origin(url)
+
+
+# On the wire
+
+
+@pytest.mark.anyio
+async def test_a_body_is_framed_in_one_way(scripted_server: ScriptedServer) -> None:
+    scripted_server.play(ScriptedResponse([chat()]))
+    headers = {"Transfer-Encoding": "chunked"}
+    async with Acme(base_url=scripted_server.url) as session:
+        with contextlib.suppress(InvalidRequest):
+            await session.open_stream("POST", "/x", json={}, headers=headers).collect()
+    for request in scripted_server.requests:
+        assert not {"content-length", "transfer-encoding"} <= set(request.headers)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("place", ["request", "session", "auth"])
+async def test_the_key_goes_to_the_host_of_the_base_url(
+    scripted_server: ScriptedServer, place: str
+) -> None:
+    scripted_server.play(ScriptedResponse([chat()]))
+    host = {"Host": "evil.example"}
+    options: dict[str, dict[str, Any]] = {
+        "request": {"api_key": CANARY},
+        "session": {"api_key": CANARY, "headers": host},
+        "auth": {"auth": HeaderAuth("Host", "evil.example"), "headers": {"x-api-key": CANARY}},
+    }
+    with contextlib.suppress(InvalidRequest):
+        async with Acme(base_url=scripted_server.url, **options[place]) as session:
+            headers = host if place == "request" else {}
+            await session.open_stream("POST", "/x", headers=headers).collect()
+    assert all(request.headers["host"] != "evil.example" for request in scripted_server.requests)
+
+
+class BadlyNamed(Acme):
+    """Names headers as no header can be named."""
+
+    session_id_header = "x-session\r\nx-admin"
+    idempotency_header = "x-key\r\nx-admin"
+
+
+@pytest.mark.anyio
+async def test_the_names_of_headers_that_a_class_declares_are_checked(
+    respx_mock: respx.MockRouter,
+) -> None:
+    """h11 refuses them, but not every transport is h11."""
+    route = respx_mock.post(URL).mock(side_effect=mock_stream(chat()))
+    with contextlib.suppress(InvalidRequest):
+        async with BadlyNamed() as session:
+            await session.stream().collect()
+    assert not any("\n" in name for request in sent(route) for name in request.headers)
+
+
+PARAMS = {
+    "line": "a\r\nx-admin: 1",
+    "path": "/../..\\x",
+    "query": "a&b=c#d?e=f;g",
+    "nul": "\x00",
+    "space": " \t\u00a0\u2028",
+    "percent": "%0d%0a%",
+    "text": "\u00fc\U0001f642",
+    "na&me=\r\n ": "",
+}
+
+
+@pytest.mark.anyio
+async def test_parameters_are_values_and_nothing_else(scripted_server: ScriptedServer) -> None:
+    scripted_server.play(ScriptedResponse([chat()]))
+    async with Acme(base_url=scripted_server.url) as session:
+        await session.open_stream("GET", "/x?own=1", params=PARAMS).collect()
+    (request,) = scripted_server.requests
+    path, _, query = request.path.partition("?")
+    assert path == "/x"
+    assert dict(parse_qsl(query, keep_blank_values=True)) == {"own": "1"} | PARAMS
+    assert "x-admin" not in request.headers
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("options", [{"params": {"q": "\ud800"}}, {"content": "\ud800"}], ids=str)
+async def test_text_that_cannot_be_encoded_is_an_invalid_request(options: dict[str, Any]) -> None:
+    async with Acme() as session:
+        with pytest.raises(InvalidRequest):
+            await session.open_stream("POST", "/x", **options).collect()

@@ -27,6 +27,7 @@ from streamsession import (
 )
 from streamsession.testing import HANG_UP, HOLD, RESET, Gate, ScriptedResponse, ScriptedServer
 from tests.acme import FINISH, Acme, chat, token
+from tests.canary import CANARY
 
 pytestmark = pytest.mark.anyio
 
@@ -117,10 +118,12 @@ async def test_its_own_credentials_are_sent_unless_the_session_has_some(library:
     ):
         async with Acme(base_url=server.url, http_client=client) as session:
             await session.stream().collect()
-        async with Acme(base_url=server.url, http_client=client, auth=BearerAuth("key")) as session:
+        async with Acme(
+            base_url=server.url, http_client=client, auth=BearerAuth(CANARY)
+        ) as session:
             await session.stream().collect()
     sent = [request.headers["authorization"] for request in server.requests]
-    assert sent == ["Basic dXNlcjpwYXNzd29yZA==", "Bearer key"]
+    assert sent == ["Basic dXNlcjpwYXNzd29yZA==", f"Bearer {CANARY}"]
 
 
 async def test_a_token_is_refreshed_over_it(library: Any) -> None:
@@ -148,7 +151,7 @@ async def test_it_follows_no_redirect_to_another_origin(library: Any) -> None:
         async with (
             ScriptedServer(redirect) as server,
             library.AsyncClient(follow_redirects=True) as client,
-            Acme(base_url=server.url, http_client=client, api_key="key") as session,
+            Acme(base_url=server.url, http_client=client, api_key=CANARY) as session,
         ):
             with pytest.raises(StatusError, match="another origin"):
                 await session.stream().collect()

@@ -45,6 +45,7 @@ from streamsession.testing import (
     sse_event,
 )
 from tests.acme import BASE_URL, FINISH, URL, Acme, Finish, Token, chat, in_turn, sent, token
+from tests.canary import CANARY
 
 pytestmark = pytest.mark.anyio
 
@@ -66,10 +67,10 @@ ACCOUNT = f"{BASE_URL}/account"
 
 async def test_an_api_key_is_a_bearer_token(respx_mock: respx.MockRouter) -> None:
     route = respx_mock.post(URL).mock(side_effect=mock_stream(chat()))
-    for key in ("key", SecretStr("key")):
+    for key in (CANARY, SecretStr(CANARY)):
         async with Acme(api_key=key) as session:
             await session.stream().collect()
-    assert [request.headers["authorization"] for request in sent(route)] == ["Bearer key"] * 2
+    assert [request.headers["authorization"] for request in sent(route)] == [f"Bearer {CANARY}"] * 2
 
 
 async def test_an_api_key_goes_into_the_header_that_the_class_names(
@@ -79,20 +80,21 @@ async def test_an_api_key_goes_into_the_header_that_the_class_names(
         api_key_header = "x-api-key"
 
     route = respx_mock.post(URL).mock(side_effect=mock_stream(chat()))
-    async with Keyed(api_key="key") as session:
+    async with Keyed(api_key=CANARY) as session:
         await session.stream().collect()
     (request,) = sent(route)
-    assert request.headers["x-api-key"] == "key"
+    assert request.headers["x-api-key"] == CANARY
     assert "authorization" not in request.headers
 
 
 @pytest.mark.parametrize(
     ("auth", "header", "value"),
     [
-        (BearerAuth("key"), "authorization", "Bearer key"),
-        (HeaderAuth("X-Key", "key"), "x-key", "key"),
+        (BearerAuth(CANARY), "authorization", f"Bearer {CANARY}"),
+        (HeaderAuth("X-Key", CANARY), "x-key", CANARY),
         (httpx.BasicAuth("user", "password"), "authorization", "Basic dXNlcjpwYXNzd29yZA=="),
     ],
+    ids=["bearer", "header", "httpx"],
 )
 async def test_credentials_of_every_kind_are_sent(
     respx_mock: respx.MockRouter, auth: Credentials | httpx.Auth, header: str, value: str
@@ -182,7 +184,7 @@ async def test_a_401_is_final_for_credentials_that_cannot_be_made_new(
     respx_mock: respx.MockRouter,
 ) -> None:
     route = respx_mock.post(URL).mock(side_effect=mock_stream(status=401))
-    async with Acme(api_key="key") as session:
+    async with Acme(api_key=CANARY) as session:
         with pytest.raises(AuthenticationError):
             await session.stream().collect()
     assert route.call_count == 1
@@ -202,10 +204,10 @@ async def test_what_a_token_provider_raises_reaches_the_caller(
 
 
 async def test_a_key_with_a_line_break_is_refused_without_being_told() -> None:
-    async with Acme(api_key="hunter2\n") as session:
+    async with Acme(api_key=CANARY + "\n") as session:
         with pytest.raises(InvalidRequest, match=r"header '[Aa]uthorization'") as caught:
             await session.stream().collect()
-    assert "hunter2" not in str(caught.value)
+    assert CANARY not in str(caught.value)
 
 
 class Careless(httpx.Auth):
@@ -235,7 +237,9 @@ async def test_headers_of_the_request_go_over_those_of_the_session(
         headers: Mapping[str, str] = {"x-one": "class", "x-two": "class", "x-three": "class"}
 
     route = respx_mock.post(URL).mock(side_effect=mock_stream(chat()))
-    async with Headed(headers={"X-Two": "session", "X-Three": "session"}, api_key="key") as session:
+    async with Headed(
+        headers={"X-Two": "session", "X-Three": "session"}, api_key=CANARY
+    ) as session:
         await session.open_stream(
             "POST", "/generate", headers={"X-THREE": "request", "Authorization": "other"}
         ).collect()

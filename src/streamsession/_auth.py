@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from anyio import Lock
 from pydantic import SecretStr
 
+from ._errors import InvalidRequest
+
 __all__ = ["BearerAuth", "Credentials", "HeaderAuth", "TokenAuth"]
 
 
@@ -54,8 +56,15 @@ class BearerAuth(Credentials):
         return f"{type(self).__name__}('**********')"
 
     async def headers(self) -> Mapping[str, str]:
-        """The Authorization header, with the token."""
-        return {"Authorization": f"Bearer {self._token.get_secret_value()}"}
+        """The Authorization header, with the token.
+
+        Raises:
+            InvalidRequest: It has white space in front.
+        """
+        token = self._token.get_secret_value()
+        if token[:1].isspace():
+            raise InvalidRequest("header 'Authorization' must be a token without white space")
+        return {"Authorization": f"Bearer {token}"}
 
 
 class TokenAuth(Credentials):

@@ -7,7 +7,7 @@ from typing_extensions import TypeIs
 
 from ._errors import InvalidRequest
 
-__all__ = ["encode_json", "is_cut_short", "is_object", "parse_json"]
+__all__ = ["encode_json", "encode_text", "is_cut_short", "is_object", "parse_json"]
 
 
 def encode_json(value: Any) -> bytes:
@@ -23,6 +23,18 @@ def encode_json(value: Any) -> bytes:
     except ValueError as exc:
         raise InvalidRequest(f"json= cannot be sent: {exc}") from exc
     return body
+
+
+def encode_text(text: str) -> bytes:
+    """A body from text.
+
+    Raises:
+        InvalidRequest: It holds half a surrogate pair.
+    """
+    try:
+        return text.encode()
+    except UnicodeEncodeError as exc:
+        raise InvalidRequest(f"content= cannot be sent: {exc.reason}") from None
 
 
 def is_cut_short(text: Any) -> bool:

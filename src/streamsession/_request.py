@@ -13,6 +13,8 @@ __all__ = ["Request", "check_base_url", "check_headers", "join_url", "origin"]
 # https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2 and #section-5.5
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NOT_IN_VALUE = re.compile(r"[^\t\x20-\x7e]")
+# A second answer to where a request goes, or where it ends, is how requests are smuggled.
+_OF_THE_CONNECTION = {"connection", "content-length", "host", "transfer-encoding", "upgrade"}
 _NOT_IN_PATH = re.compile(r"[\x00-\x20\x7f\\#\ud800-\udfff]")
 
 
@@ -40,7 +42,7 @@ class Request:
 
     def __post_init__(self) -> None:
         """Refuse what would change the request that the caller meant."""
-        if not _TOKEN.fullmatch(self.method):
+        if not _TOKEN.fullmatch(self.method) or self.method.upper() in ("CONNECT", "TRACE"):
             raise InvalidRequest("the method must be a name such as 'POST'")
         _check_path(self.path)
         if not isinstance(self.content, bytes | AsyncIterable | None):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -66,7 +68,8 @@ def _check_path(path: str) -> None:
     segments = path.partition("?")[0].split("/")
     if ":" in segments[0] or path.startswith("//"):
         raise InvalidRequest("path must be relative to base_url; another host is another session")
-    if any(segment in (".", "..") for segment in unquote(path.partition("?")[0]).split("/")):
+    decoded = re.split(r"[/\\]", unquote(path.partition("?")[0]))
+    if any(segment.partition(";")[0] in (".", "..") for segment in decoded):
         raise InvalidRequest("path must not hold '.' or '..' segments: they would leave base_url")
 
 
@@ -79,6 +82,8 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
     for name, value in headers.items():
         if not _TOKEN.fullmatch(name):
             raise InvalidRequest(f"{name!r} is not the name of a header")
+        if name.lower() in _OF_THE_CONNECTION:
+            raise InvalidRequest(f"header {name!r} is the connection's: the session sets it")
         if _NOT_IN_VALUE.search(value) or value != value.strip():
             raise InvalidRequest(
                 f"header {name!r} must be ASCII text without line breaks, and without white space "
@@ -122,5 +127,5 @@ def origin(url: str) -> tuple[str, str, int]:
         ValueError: It is no URL.
     """
     parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
+    port = (443 if parts.scheme == "https" else 80) if parts.port is None else parts.port
     return parts.scheme, parts.hostname or "", port

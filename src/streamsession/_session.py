@@ -18,7 +18,7 @@ from ._framing import DEFAULT_MAX_EVENT_BYTES, Decoder, SSEDecoder
 from ._framing._json_body import JSONBodyDecoder
 from ._guard import Guard
 from ._http import Auth, HTTPClient, Limits, Pool, Transport
-from ._json import encode_json
+from ._json import encode_json, encode_text
 from ._plan import Plan, StreamOptions, how_to_end
 from ._reports import reported_error
 from ._request import Request, check_base_url, check_headers
@@ -156,7 +156,7 @@ class AsyncSession(Guard, Generic[EventT]):
         # A client that was handed in says itself who it is.
         own = {} if http_client else {"user-agent": f"streamsession/{__version__}"}
         if self.session_id_header is not None:
-            own[self.session_id_header.lower()] = self.id
+            own |= check_headers({self.session_id_header: self.id})
         self._pool = Pool(
             base_url=self.base_url,
             headers={**own, **self.headers},
@@ -274,7 +274,7 @@ class AsyncSession(Guard, Generic[EventT]):
             json: The body: anything JSON-able, Pydantic models included; None sends none.
             content: The body as it is, instead of `json`. An async iterable is sent only once, so
                 that such a request is never tried again.
-            params: Query parameters.
+            params: Query parameters; no place for secrets: httpx logs URLs.
             headers: Sent with this request, over the session's.
             events: The type of this endpoint's events, if not the session's; `decode` is not asked.
             framing: How this body is cut into frames, if not as the session says.
@@ -310,7 +310,7 @@ class AsyncSession(Guard, Generic[EventT]):
             sent["content-type"] = "application/json"
             content = encode_json(json)
         if self.idempotency_header is not None:
-            sent[self.idempotency_header.lower()] = os.urandom(16).hex()
+            sent |= check_headers({self.idempotency_header: os.urandom(16).hex()})
         return Stream(
             Plan(
                 session_id=self.id,
@@ -320,7 +320,7 @@ class AsyncSession(Guard, Generic[EventT]):
                     path,
                     params=params or {},
                     headers=headers or {},
-                    content=content.encode() if isinstance(content, str) else content,
+                    content=encode_text(content) if isinstance(content, str) else content,
                 ),
                 headers=sent,
                 framing=framing,
@@ -366,7 +366,9 @@ class AsyncSession(Guard, Generic[EventT]):
         """
         adapter = result if isinstance(result, TypeAdapter) else TypeAdapter(result)
         options = {"framing": JSONBodyDecoder, "final_events": None, **options}
-        async with self.open_stream(method, path, events=adapter, **options) as stream:
+        stream = self.open_stream(method, path, events=adapter, **options)
+        del options  # there are tools that show local variables with a traceback
+        async with stream:
             async for answer in stream:
                 return answer
         raise DecodeError(f"the answer is of a type that {result!r} does not know")

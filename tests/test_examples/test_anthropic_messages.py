@@ -45,6 +45,7 @@ from streamsession.testing import (
     sse,
     sse_event,
 )
+from tests.canary import CANARY
 from tests.test_examples.programs import (
     ONCE,
     Live,
@@ -128,7 +129,7 @@ def nameless(body: bytes) -> bytes:
 
 
 def open_messages(*steps: Any) -> AnthropicMessages:
-    return AnthropicMessages(transport=playing(*steps), api_key="k3y", retry=ONCE)
+    return AnthropicMessages(transport=playing(*steps), api_key=CANARY, retry=ONCE)
 
 
 async def read(*events: bytes) -> Reply[MessageEvent]:
@@ -152,13 +153,13 @@ def test_the_program_prints_the_answer_of_the_server_inside_it(programs: Program
 
 def test_the_program_asks_the_server_in_the_environment(live: Live) -> None:
     with ScriptedServer(at_once(OFFLINE)) as server:
-        named = {"ANTHROPIC_API_KEY": "k3y", "ANTHROPIC_MODEL": "m1"}
+        named = {"ANTHROPIC_API_KEY": CANARY, "ANTHROPIC_MODEL": "m1"}
         printed = live("anthropic_messages.py", "Why?", ANTHROPIC_BASE_URL=server.url, **named)
 
     assert printed == PRINTED
     (request,) = server.requests
     assert request.path == "/v1/messages"
-    assert request.headers["x-api-key"] == "k3y"
+    assert request.headers["x-api-key"] == CANARY
     assert request.headers["anthropic-version"] == "2023-06-01"
     assert "authorization" not in request.headers
     assert request.json() == {
@@ -458,6 +459,6 @@ async def test_cut_at_every_byte_it_ends_complete_or_with_a_named_error() -> Non
 
 
 def test_the_event_type_is_inferred() -> None:
-    session = AnthropicMessages(api_key="k3y")
+    session = AnthropicMessages(api_key=CANARY)
 
     assert_type(session.stream([], model="m"), Stream[MessageEvent])

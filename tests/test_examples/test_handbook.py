@@ -8,6 +8,7 @@ import pytest
 from examples.handbook import OFFLINE, SetupSession, main, run_agent
 from streamsession import TextDelta
 from streamsession.testing import HOLD, ScriptedResponse, ScriptedServer
+from tests.canary import CANARY
 from tests.test_examples.programs import Live, Programs, at_once
 
 LINES = [
@@ -48,10 +49,10 @@ def test_the_program_prints_exit_also_when_the_block_raises(
 
 def test_the_program_asks_the_server_in_the_environment(live: Live) -> None:
     with ScriptedServer(at_once(OFFLINE)) as server:
-        printed = live("handbook.py", AGENT_BASE_URL=server.url, AGENT_API_KEY="k3y")
+        printed = live("handbook.py", AGENT_BASE_URL=server.url, AGENT_API_KEY=CANARY)
 
     assert_lines(printed, LINES)
-    assert server.requests[0].headers["authorization"] == "Bearer k3y"
+    assert server.requests[0].headers["authorization"] == f"Bearer {CANARY}"
 
 
 @pytest.mark.anyio

@@ -14,6 +14,7 @@ from streamsession import (
     StreamTruncated,
 )
 from streamsession.testing import ScriptedResponse, ScriptedServer, json_lines, mock_stream
+from tests.canary import CANARY
 from tests.test_examples.programs import ONCE, Live, Programs, at_once, ending, playing_each
 
 PRINTED = """\
@@ -48,7 +49,7 @@ def test_the_program_prints_what_the_build_does(programs: Programs) -> None:
 def test_the_program_asks_the_server_in_the_environment(live: Live) -> None:
     with ScriptedServer(*map(at_once, OFFLINE)) as server:
         url = f"{server.url}/api"
-        printed = live("jsonlines.py", FORGE_BASE_URL=url, FORGE_API_KEY="k3y")
+        printed = live("jsonlines.py", FORGE_BASE_URL=url, FORGE_API_KEY=CANARY)
 
     assert printed == PRINTED
     started, followed = server.requests
@@ -59,7 +60,7 @@ def test_the_program_asks_the_server_in_the_environment(live: Live) -> None:
     )
     assert (followed.method, followed.path) == ("GET", "/api/builds/b%2F17/log")
     assert followed.headers["accept"].startswith("application/jsonl")
-    assert {request.headers["authorization"] for request in server.requests} == {"Bearer k3y"}
+    assert {request.headers["authorization"] for request in server.requests} == {f"Bearer {CANARY}"}
 
 
 @pytest.mark.anyio

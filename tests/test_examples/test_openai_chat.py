@@ -33,6 +33,7 @@ from streamsession.testing import (
     mock_stream,
     sse,
 )
+from tests.canary import CANARY
 from tests.test_examples.programs import (
     ONCE,
     Live,
@@ -83,7 +84,7 @@ ANSWER = sse(
 
 
 def open_chat(*steps: Any) -> OpenAIChat:
-    return OpenAIChat(transport=playing(*steps), api_key="k3y", retry=ONCE)
+    return OpenAIChat(transport=playing(*steps), api_key=CANARY, retry=ONCE)
 
 
 async def read(*chunks: object) -> list[ChatEvent]:
@@ -109,13 +110,13 @@ def test_the_program_prints_the_answer_of_the_server_inside_it(programs: Program
 def test_the_program_asks_the_server_in_the_environment(live: Live) -> None:
     with ScriptedServer(at_once(OFFLINE)) as server:
         url = f"{server.url}/v1"
-        named = {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": "k3y", "OPENAI_MODEL": "m1"}
+        named = {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": CANARY, "OPENAI_MODEL": "m1"}
         printed = live("openai_chat.py", "Why?", **named)
 
     assert printed == PRINTED
     (request,) = server.requests
     assert request.path == "/v1/chat/completions"
-    assert request.headers["authorization"] == "Bearer k3y"
+    assert request.headers["authorization"] == f"Bearer {CANARY}"
     assert request.json() == {
         "model": "m1",
         "messages": [{"role": "user", "content": "Why?"}],
@@ -455,6 +456,6 @@ def assert_kept(error: StreamError, stream: Stream[ChatEvent], whole: list[ChatE
 
 
 def test_the_event_type_is_inferred() -> None:
-    session = OpenAIChat(api_key="k3y")
+    session = OpenAIChat(api_key=CANARY)
 
     assert_type(session.stream([], model="m"), Stream[ChatEvent])

@@ -7,6 +7,7 @@ import pytest
 from examples.quickstart import OFFLINE, Acme, Done, Token, main
 from streamsession import Stream
 from streamsession.testing import ScriptedResponse, ScriptedServer
+from tests.canary import CANARY
 from tests.test_examples.programs import EXAMPLES, Live, Programs, at_once
 
 
@@ -30,12 +31,12 @@ def test_the_program_prints_the_tokens_of_the_server_inside_it(programs: Program
 def test_the_program_asks_the_server_in_the_environment(live: Live) -> None:
     with ScriptedServer(ScriptedResponse.sse(Token(text="live"), Done())) as server:
         url = f"{server.url}/v1"
-        printed = live("quickstart.py", ACME_BASE_URL=url, ACME_API_KEY="k3y")
+        printed = live("quickstart.py", ACME_BASE_URL=url, ACME_API_KEY=CANARY)
 
     assert printed == "live\n"
     (request,) = server.requests
     assert (request.method, request.path) == ("POST", "/v1/generate")
-    assert request.headers["authorization"] == "Bearer k3y"
+    assert request.headers["authorization"] == f"Bearer {CANARY}"
     assert request.json() == {"prompt": "Say hello.", "model": "acme-1"}
 
 
@@ -48,6 +49,6 @@ async def test_it_runs_on_both_event_loops(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_the_event_type_is_inferred() -> None:
-    session = Acme(api_key="k3y")
+    session = Acme(api_key=CANARY)
 
     assert_type(session.stream("Hello"), Stream[Token | Done])

@@ -153,7 +153,7 @@ async def test_a_compression_that_was_not_asked_for_is_unexpected(
 
 # Bombs
 
-SIZE = 16 * MIB
+SIZE = 8 * MIB
 
 
 @contextmanager

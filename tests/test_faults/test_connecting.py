@@ -326,15 +326,14 @@ async def test_a_handshake_that_fails_in_a_tunnel_is_no_connection(handler: Hand
     strict=True,
     reason="httpcore keeps the connection: https://github.com/encode/httpcore/issues/1023",
 )
-@pytest.mark.parametrize("handler", NO_TLS_WITHIN.values(), ids=NO_TLS_WITHIN)
 async def test_a_handshake_that_fails_in_a_tunnel_does_not_block_the_pool(
-    scripted_server: ScriptedServer, trusted: Certificates, handler: Handler
+    scripted_server: ScriptedServer, trusted: Certificates
 ) -> None:
     scripted_server.play(SSE.answer(SSE.chat("next")))
     good = proxy(TUNNEL, tls_in_front_of(scripted_server, trusted.good))
     timeout = limits(first_event=5 * SHORT)
     async with (
-        listening(in_turn(handler, good)) as port,
+        listening(in_turn(NO_TLS_WITHIN["plain HTTP"], good)) as port,
         SSE.session(
             base_url=ANYWHERE, transport=behind_a_proxy(port), retry=ONCE, timeout=timeout
         ) as session,

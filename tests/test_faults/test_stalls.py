@@ -178,7 +178,7 @@ async def test_informational_responses_without_an_end_feed_no_clock(
 ) -> None:
     flood = [b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000] * 300
     answer = ScriptedResponse([*flood, HOLD], framing="raw")
-    timeout = limits(first_event=4 * SHORT)
+    timeout = limits(first_event=2 * SHORT)
     error = await failure(LINES, scripted_server, answer, TimedOut, timeout=timeout)
     assert error.clock == "first_event"
 

@@ -195,7 +195,10 @@ def _cost(line: bytes | bytearray, *, ended: bool) -> int:
     It must not shrink as the line grows, or the verdict would depend on where chunks are cut: so
     what may yet become a data line counts as one.
     """
-    name, colon, value = line.partition(b":")
-    may_be_data = not (ended or colon) and b"data".startswith(bytes(name))
-    is_value = name in (b"data", b"") or may_be_data
-    return len(value.removeprefix(b" ")) if is_value else len(line)
+    name, colon, value = bytes(line[: len(b"data: ")]).partition(
+        b":"
+    )  # and no more: it may be long
+    may_be_data = not (ended or colon) and b"data".startswith(name)
+    if name in (b"data", b"") or may_be_data:
+        return len(line) - len(name + colon) - value.startswith(b" ")
+    return len(line)

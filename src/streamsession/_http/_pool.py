@@ -1,17 +1,19 @@
 """The connections of a session, and how one request gets its answer over them."""
 
 import os
+import re
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from functools import lru_cache
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final, Protocol, TypeAlias
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import httpx
-from anyio import Semaphore
+from anyio import CancelScope, Semaphore
 
 from .._auth import Credentials
-from .._errors import SessionStateError, StatusError
+from .._errors import ConnectFailed, InvalidRequest, SessionStateError, StatusError
 from .._request import Request, check_headers, join_url, origin
 from .._runtime import Guarded
 from ._response import Response
@@ -26,6 +28,7 @@ Transport: TypeAlias = httpx.AsyncBaseTransport
 # Streams are long and idle connections few: hundreds at once, where httpx's own default is 100.
 _LIMITS: Final = httpx.Limits(max_connections=1000, max_keepalive_connections=20)
 _MAX_REDIRECTS: Final = 5
+_UNSENDABLE: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _NO_URL: Final = "redirected to what is no URL"
 
 
@@ -79,11 +82,15 @@ class Pool:
     def open(self) -> None:
         """Make the client, unless one was handed in."""
         if self._client is None:
-            self._owned = httpx.AsyncClient(
-                verify=_tls(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")),
-                limits=self._limits,
-                transport=self._transport,
-            )
+            tls = _tls(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+            jar = CookieJar(DefaultCookiePolicy(allowed_domains=()))  # keeps none
+            try:
+                self._owned = httpx.AsyncClient(
+                    verify=tls, cookies=jar, limits=self._limits, transport=self._transport
+                )
+            except (ImportError, ValueError) as exc:
+                forget_locals(exc)
+                raise ConnectFailed(f"the proxy of the environment cannot be used: {exc}") from exc
             self._client = self._owned
 
     async def aclose(self) -> None:
@@ -120,8 +127,9 @@ class Pool:
         raw: Any = None
         try:
             sending = _Sending(self._client, self._auth, connect_timeout)
-            url = join_url(self._base_url, request.path)
-            raw = await sending.answer(request, url, {**headers, **self._headers})
+            raw = await sending.answer(
+                request, join_url(self._base_url, request.path), {**headers, **self._headers}
+            )
             names = (name for name in self._request_id_headers if name in raw.headers)
             request_id = raw.headers[name] if (name := next(names, None)) else None
             return Response(
@@ -163,6 +171,7 @@ class _Sending:
         self._timeouts = (connect_timeout, None, None, None)  # connect, read, write, pool
         self._connected = False
         self._status = 0  # of an answer that the library may then refuse
+        self._socket: Any = None  # without TLS yet: httpcore forgets it if that fails
         self._tunnelling = False  # through a proxy, to which this was the last request
         self.reused = False
 
@@ -180,6 +189,10 @@ class _Sending:
             self._tunnelling = info["request"].method == b"CONNECT"
         elif name == "http11.receive_response_headers.complete":
             self._status = info["return_value"][1]
+        if name == "connection.connect_tcp.complete":
+            self._socket = info["return_value"]
+        elif name not in ("connection.start_tls.started", "connection.start_tls.failed"):
+            self._socket = None
         if connecting and name.endswith(".complete"):
             self._guarded.hold()
         else:
@@ -189,11 +202,10 @@ class _Sending:
         """Send with the session's credentials, and once more with new ones after a 401."""
         auth = self._auth
         if not isinstance(auth, Credentials):
-            own = {} if auth is None else {"auth": auth}
-            return await self._redirected(request, url, headers, own)
+            return await self._redirected(request, url, headers, auth)
         secret = await auth.headers()
         signed = {**headers, **check_headers(secret)}
-        raw = await self._redirected(request, url, signed, {"auth": None})
+        raw = await self._redirected(request, url, signed, auth)
         try:
             if raw.status_code != 401 or not request.replayable or not await auth.refresh(secret):  # noqa: PLR2004
                 return raw
@@ -202,10 +214,46 @@ class _Sending:
             raise
         await raw.aclose()
         signed = {**headers, **check_headers(await auth.headers())}
-        return await self._redirected(request, url, signed, {"auth": None})
+        return await self._redirected(request, url, signed, auth)
+
+    async def _sent(self, request: Any, auth: Auth | None) -> Any:
+        """The answer to one request, and to those that an `httpx.Auth` makes of it.
+
+        Left to the library, the body of each answer but the last would be read, however long.
+        """
+        if auth is None or isinstance(auth, Credentials):
+            own = {} if auth is None else {"auth": None}
+            return await self._sent_once(request, **own)
+        flow = auth.async_auth_flow(request)
+        try:
+            request = await anext(flow)
+            while True:
+                raw = await self._sent_once(request, auth=None)
+                try:
+                    request = await flow.asend(raw)
+                except StopAsyncIteration:
+                    return raw
+                except BaseException:
+                    await raw.aclose()
+                    raise
+                await raw.aclose()
+        finally:
+            await flow.aclose()
+
+    async def _sent_once(self, request: Any, **own: None) -> Any:
+        for name, value in request.headers.items():
+            if _UNSENDABLE.search(value):  # which httpcore would log
+                raise InvalidRequest(f"header {name!r} must be text without line breaks")
+        return await self._client.send(request, stream=True, follow_redirects=False, **own)
+
+    async def _close_socket(self) -> None:
+        sock, self._socket = self._socket, None
+        if sock is not None:
+            with CancelScope(shield=True):
+                await sock.aclose()
 
     async def _redirected(
-        self, request: Request, url: str, headers: Mapping[str, str], auth: Mapping[str, Any]
+        self, request: Request, url: str, headers: Mapping[str, str], auth: Auth | None
     ) -> Any:
         """Send, and follow redirects within the origin."""
         body = None if isinstance(request.content, bytes | None) else _Body(request.content)
@@ -222,16 +270,18 @@ class _Sending:
             self._status, built = 0, None
             try:
                 built = self._client.build_request(method, url, content=content, **options)
-                raw = await self._client.send(built, stream=True, follow_redirects=False, **auth)
+                raw = await self._sent(built, auth)
             except Exception as exc:
                 if body is not None and body.error is exc:
                     raise
-                refused = type(exc).__name__ == "InvalidURL" and built is not None
+                names = {cls.__name__ for cls in type(exc).__mro__}
+                refused = built is not None and not names.isdisjoint({"InvalidURL", "IDNAError"})
                 if refused or (300 <= self._status < 400 and not self._tunnelling):  # noqa: PLR2004
                     raise StatusError(_NO_URL, status=self._status) from exc  # of the location
                 raise_as_ours(exc, answered=False, connected=not self._tunnelling, url=url)
             finally:
                 self._guarded.release()
+                await self._close_socket()
                 if body is not None:
                     await body.aclose()
             status = raw.status_code
@@ -272,6 +322,8 @@ class _Body(AsyncIterator[bytes]):
 def _with_params(url: str, params: Mapping[str, Any]) -> str:
     try:
         return str(httpx.URL(url).copy_merge_params(params))
+    except UnicodeEncodeError as exc:
+        raise InvalidRequest(f"params= cannot be sent: {exc.reason}") from None
     except Exception as exc:  # noqa: BLE001 - translated or raised again
         raise_as_ours(exc, answered=False)
 
@@ -284,6 +336,8 @@ def _redirect_target(url: str, location: str, status: int) -> str:
     except ValueError:
         raise StatusError(_NO_URL, status=status) from None
     if (scheme, host, port) == origin(url):
+        if "@" in urlsplit(target).netloc:
+            raise StatusError("redirected to a URL with credentials: not followed", status=status)
         return target
     raise StatusError(
         f"redirected to another origin, {scheme}://{host}:{port}: not followed, so that no "

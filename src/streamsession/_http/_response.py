@@ -15,6 +15,7 @@ from ._translate import forget_locals, raise_as_ours
 __all__ = ["Response"]
 
 _MOST_BUFFERED: Final = 64 * 1024  # chunks of one byte that httpcore may have read already
+_MAX_ID: Final = 200  # characters; a UUID has 36
 _HEADER_BYTES: Final = 2  # of zlib
 _PIECE: Final = 64 * 1024  # bytes inflated at a time, as many as httpcore reads from a socket
 
@@ -36,7 +37,8 @@ class Response:
     ) -> None:
         self.status: int = raw.status_code
         self.headers: Mapping[str, str] = raw.headers
-        self.request_id = request_id
+        # It is logged and shown: a server may send more than fits a line, or orders to a terminal.
+        self.request_id = request_id and "".join(filter(str.isprintable, request_id[:_MAX_ID]))
         self.reused = reused
         self.content_type = raw.headers.get("content-type", "").partition(";")[0].strip().lower()
         self._raw = raw

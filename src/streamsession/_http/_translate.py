@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from types import FrameType
 from typing import Final, NoReturn
 
@@ -21,6 +22,7 @@ __all__ = ["forget_locals", "raise_as_ours", "translate"]
 # Exceptions are told by name, so that httpx2 need not be installed. What is not named here is a
 # connection that broke: the rest of TransportError, and what stands below httpx.
 _LIBRARIES: Final = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "h11", "h2", "anyio"})
+_BELOW: Final = frozenset({__name__.partition(".")[0], "asyncio", "trio"})
 _CONNECT_FAILED: Final = frozenset({"ConnectError", "ProxyError"})
 _REFUSED: Final = frozenset({"CookieConflict", "InvalidURL", "LocalProtocolError"}) | {
     "RequestNotRead", "UnsupportedProtocol"
@@ -68,9 +70,11 @@ def translate(
 
 
 def _chain(exc: BaseException) -> Iterator[BaseException]:
+    seen: set[BaseException] = set()
     cause: BaseException | None = exc
-    while cause is not None:
+    while cause is not None and cause not in seen and not isinstance(cause, SessionError):
         yield cause
+        seen.add(cause)
         cause = cause.__cause__ or cause.__context__
 
 
@@ -82,7 +86,10 @@ def raise_as_ours(
     if ours is None:
         raise exc
     telling = type(exc).__name__ == "LocalProtocolError" and isinstance(ours, InvalidRequest)
-    raise ours from (None if telling else exc)
+    try:
+        raise ours from (None if telling else exc)
+    finally:
+        ours.__context__ = None if telling else exc
 
 
 def forget_locals(exc: BaseException) -> None:
@@ -103,6 +110,16 @@ def forget_locals(exc: BaseException) -> None:
         seen.add(each)
         frames = [frame for frame, _ in traceback.walk_tb(each.__traceback__)]
         if each is exc or (frames and frames[0] in ended):
-            traceback.clear_frames(each.__traceback__)
             ended.update(frames)
             left += [each.__cause__, each.__context__, *getattr(each, "exceptions", ())]
+            for frame in filter(_holds_secrets, frames):
+                with suppress(RuntimeError):  # it is still running
+                    frame.clear()
+            if hasattr(each, "_request"):  # with its headers and body
+                setattr(each, "request", None)  # noqa: B010 - whatever library it is of
+
+
+def _holds_secrets(frame: FrameType) -> bool:
+    """Whether it is ours or the library's; the caller's own may be only suspended."""
+    module: str = frame.f_globals.get("__name__", "")
+    return module.partition(".")[0] in _LIBRARIES | _BELOW
