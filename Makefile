@@ -14,14 +14,14 @@ demo: $(VENV)/.installed ## Stream typed tokens from an embedded loopback server
 	@$(BIN)/streamsession demo
 
 test: $(VENV)/.installed-test ## Run all the tests on asyncio and trio
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 check: $(VENV)/.installed-check ## Lint, type-check, and measure the coverage of the tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pyright
-	$(BIN)/coverage run -m pytest -q
+	$(BIN)/coverage run -m pytest -q -n auto
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 

@@ -32,8 +32,8 @@ class Client:
     handed_over: list[str] = field(default_factory=list[str])
 
     def read(self, events: list[Sent]) -> None:
-        frames = SSEDecoder().decode(b"".join(event.wire for event in events))
-        self.handed_over += [frame.data for frame in frames if self.filter.is_new(frame)]
+        for frame in SSEDecoder().decode(b"".join(event.wire for event in events)):
+            self.handed_over += [new.data for new in self.filter.new(frame)]
 
     def resume(self, *, by_id: bool = True) -> None:
         self.filter.resume(after=self.filter.last_id if by_id else None)
@@ -175,13 +175,22 @@ def test_ids_are_remembered_a_thousand_events_back() -> None:
     assert client.handed_over == data_of(sequence)
 
 
-def test_the_ids_remembered_are_bounded() -> None:
+def test_the_very_first_ids_are_remembered_to_know_a_new_beginning() -> None:
     sequence = events(*map(str, range(3000)))
     client = Client()
-    client.read(sequence)
+    client.read(sequence[:2000])
     client.resume()
-    client.read(sequence[:1])
-    assert client.handed_over[-1] == "0"
+    client.read(sequence)
+    assert client.handed_over == data_of(sequence)
+
+
+def test_more_events_after_an_id_than_are_remembered_are_counted() -> None:
+    sequence = events("a", *[None] * 3000)
+    client = Client()
+    client.read(sequence[:2500])
+    client.resume()
+    client.read(sequence[1:])
+    assert client.handed_over == data_of(sequence)
 
 
 def test_an_id_that_came_twice_is_the_last_one_all_the_same() -> None:
@@ -198,23 +207,23 @@ def test_an_id_that_came_twice_is_the_last_one_all_the_same() -> None:
 
 def test_a_frame_that_is_no_server_sent_event_is_always_new() -> None:
     replay = ReplayFilter()
-    assert replay.is_new(b"{}")
+    assert replay.new(b"{}")
     replay.resume(after=replay.last_id)
-    assert replay.is_new(b"{}")
+    assert replay.new(b"{}")
     assert replay.last_id == ""
 
 
 def test_a_server_can_take_its_id_back() -> None:
     replay = ReplayFilter()
-    assert replay.is_new(ServerSentEvent(id="a"))
+    assert replay.new(ServerSentEvent(id="a"))
     assert replay.last_id == "a"
-    assert replay.is_new(ServerSentEvent(id=""))
+    assert replay.new(ServerSentEvent(id=""))
     assert replay.last_id == ""
 
 
 def test_resuming_does_not_take_the_id_back() -> None:
     replay = ReplayFilter()
-    assert replay.is_new(ServerSentEvent(id="a"))
+    assert replay.new(ServerSentEvent(id="a"))
     replay.resume(after=replay.last_id)
-    assert replay.is_new(ServerSentEvent(data="new"))
+    assert replay.new(ServerSentEvent(data="new"))
     assert replay.last_id == "a"

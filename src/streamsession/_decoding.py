@@ -49,10 +49,12 @@ class Decoding(Generic[EventT]):
         self._plan = plan
         self._stats = stats
         self._is_typed = is_typed
+        self._bytes_before = stats.bytes  # those of other attempts
         self._read = read
         self._resume = resume
         self._decoder: Decoder[Any] = plan.framing(max_event_bytes=plan.max_event_bytes)
-        self._replay = ReplayFilter() if plan.resumable else None
+        began_after = plan.request.headers.get("last-event-id", "")
+        self._replay = ReplayFilter(began_after) if plan.resumable else None
         # The body has ended, and what it left may have been cut short.
         self._in_tail = False
         # Events of an unfinished frame, handed over only if it turns out to be the final one.
@@ -64,16 +66,10 @@ class Decoding(Generic[EventT]):
 
     @property
     def last_event_id(self) -> str | None:
-        """The last id that the server gave with a frame; None if it gave none, or took it back."""
+        """The last id that the server gave; None if it gave none, or took it back."""
         if self._replay is not None:
             return self._replay.last_id or None
         return self.frame.id or None if isinstance(self.frame, ServerSentEvent) else None
-
-    @property
-    def resume_id(self) -> str:
-        """The last id the server gave, also without data; asked once all its frames are out."""
-        ahead = self._decoder.last_event_id if isinstance(self._decoder, SSEDecoder) else ""
-        return ahead or self.last_event_id or ""
 
     @property
     def reconnection_time(self) -> float | None:
@@ -146,31 +142,42 @@ class Decoding(Generic[EventT]):
             f"the body ended after {self.index + 1} frames: {self._plan.how_to_end}"
         )
 
+    async def _go_on(self, broken: StreamError) -> bool:
+        """Read on in the response to another request; False if there is none."""
+        replay = self._replay
+        if replay is not None and isinstance(self._decoder, SSEDecoder):
+            replay.end(self._decoder.last_event_id)
+        request = await self._resume(broken)
+        if request is None:
+            return False
+        if replay is not None:
+            replay.resume(after=_asked_after(request, replay.last_id))
+        self._decoder = self._plan.framing(max_event_bytes=self._plan.max_event_bytes)
+        return True
+
     async def _read_frames(self) -> AsyncGenerator[Any]:
         """The frames of the response, and of those that resume it."""
-        plan = self._plan
+        plan, replay = self._plan, self._replay
         broken: StreamError | None = None
         while True:
             try:
                 while data := await self._read():
                     for frame in self._decoder.decode(data):
-                        if self._replay is None or self._replay.is_new(frame):
+                        for new in (frame,) if replay is None else replay.new(frame):
                             self.index += 1
-                            self.frame = frame
-                            yield frame
-                broken = None if plan.clean_end_completes else self._truncated()
+                            self.frame = new
+                            yield new
+                is_behind = replay is not None and replay.is_behind
+                broken = self._truncated() if is_behind or not plan.clean_end_completes else None
             except StreamInterrupted as exc:
                 broken = exc
-            request = None if broken is None else await self._resume(broken)
-            if request is None:
+            if broken is None or not await self._go_on(broken):
                 break
-            if self._replay is not None:
-                self._replay.resume(after=request.headers.get("last-event-id"))
-            self._decoder = plan.framing(max_event_bytes=plan.max_event_bytes)
-        if isinstance(broken, StreamInterrupted):
+        is_settled = replay is None or replay.is_settled
+        if broken is not None and (isinstance(broken, StreamInterrupted) or not is_settled):
             raise broken
         self._in_tail = True
-        for frame in self._decoder.flush():
+        for frame in (*(replay.held if replay else ()), *self._decoder.flush()):
             self.index += 1
             self.frame = frame
             yield frame
@@ -179,7 +186,13 @@ class Decoding(Generic[EventT]):
             yield self._decoder.unfinished
             raise self._truncated()  # it was not the final event: nothing of it counts
         unproved = plan.clean_end_completes and self.index < 0 and not self._is_typed
-        if unproved and self._stats.bytes:
+        if unproved and self._stats.bytes > self._bytes_before:
             expected = plan.content_types[0]
             raise UnexpectedContent(f"expected {expected}, got a body without type and events")
         self._ran_off = True
+
+
+def _asked_after(request: Request, last_id: str) -> str | None:
+    """The id that a request asks to go on after, in its header or its query; None if in neither."""
+    in_query = last_id != "" and last_id in map(str, request.params.values())
+    return request.headers.get("last-event-id", last_id if in_query else None)

@@ -32,6 +32,7 @@ from ._plan import Plan, StreamStats
 from ._reports import is_acceptable, refusal
 from ._request import Request
 from ._runtime import AlarmRang, close_within, run_later
+from ._validate import explain
 
 __all__ = ["Exchange"]
 
@@ -66,6 +67,7 @@ class Exchange(Generic[EventT]):
         self._last: object = None  # event
         self._begun = 0.0
         self._failures = 0  # since there was progress
+        self._reconnection_time: float | None = None  # that the server asked for, in seconds
         self._skipping_since = 0.0  # what was read last; 0 if it gave the consumer an event
         self._busy = False  # a task is reading
         self._left: Flag | None = None  # set when it has left, for whoever waits for that
@@ -194,8 +196,12 @@ class Exchange(Generic[EventT]):
     async def _resume(self, error: StreamError) -> Request | None:
         """Go on in a new response where this one broke; None if the API cannot."""
         while self._plan.resumable and self.stats.events and self._decoding is not None:
-            resume_id = self._decoding.resume_id
-            request = self._plan.resume(self._plan.request, self.reply, resume_id)
+            resume_id = self._decoding.last_event_id or ""
+            try:
+                request = self._plan.resume(self._plan.request, self.reply, resume_id)
+            except (LookupError, TypeError, ValueError) as exc:
+                reason = explain(exc)
+                raise DecodeError(f"resume_request() failed: {reason}", reason=reason) from exc
             if request is None:
                 return None
             delay = self._delay(error)
@@ -218,8 +224,9 @@ class Exchange(Generic[EventT]):
             return None
         self._failures += 1
         asked = error.retry_after if isinstance(error, StatusError) else None
-        if asked is None and self._decoding is not None:
-            asked = self._decoding.reconnection_time
+        said = self._decoding.reconnection_time if self._decoding is not None else None
+        self._reconnection_time = self._reconnection_time if said is None else said
+        asked = self._reconnection_time if asked is None else asked
         delay = retry.delay(self._failures, asked)
         if delay is not None:
             self._log("trying again in %.3f s after %s", delay, type(error).__name__)

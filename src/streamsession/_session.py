@@ -229,7 +229,7 @@ class AsyncSession(Guard, Generic[EventT]):
 
         Args:
             request: The first request of the stream.
-            reply: What was handed over before it broke.
+            reply: What was handed over before it broke; nothing if `keep_reply` is False.
             last_event_id: The last one the server gave; "" if it gave none.
         """
         if not self.resumable or not last_event_id:

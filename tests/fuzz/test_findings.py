@@ -58,7 +58,7 @@ def test_long_ids_are_remembered_in_little_memory() -> None:
     tracemalloc.start()
     try:
         for number in range(100):
-            assert replay.is_new(ServerSentEvent(id=str(number) * 50_000))
+            assert replay.new(ServerSentEvent(id=str(number) * 50_000))
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
