@@ -826,7 +826,7 @@ async def test_a_cancellation_reaches_work_that_has_cancelled_scopes_of_its_own(
         finally:
             log.append("cancelled")
 
-    task = start(Guarded(work(), has_scopes=True))
+    task = start(Guarded(work()))
     while not log:
         await checkpoint()
     task.cancel()

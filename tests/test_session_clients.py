@@ -1,7 +1,10 @@
 """A client that was handed in is used with its own settings, and is never closed."""
 
+import asyncio
+import random
 import socket
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import anyio
@@ -25,7 +28,15 @@ from streamsession import (
     Timeouts,
     TokenAuth,
 )
-from streamsession.testing import HANG_UP, HOLD, RESET, Gate, ScriptedResponse, ScriptedServer
+from streamsession.testing import (
+    HANG_UP,
+    HOLD,
+    RESET,
+    Gate,
+    Pause,
+    ScriptedResponse,
+    ScriptedServer,
+)
 from tests.acme import FINISH, Acme, chat, token
 from tests.canary import CANARY
 
@@ -332,3 +343,60 @@ def test_a_session_is_used_on_the_loop_that_it_was_entered_on() -> None:
             await anyio.to_thread.run_sync(anyio.run, elsewhere)
 
     anyio.run(main)
+
+
+def handed_in(kind: str) -> dict[str, Any]:
+    limits = httpx.Limits(max_connections=10)
+    if kind == "transport":
+        return {"transport": httpx.AsyncHTTPTransport(limits=limits)}
+    library: Any = httpx if kind == "httpx" else httpx2
+    return {"http_client": library.AsyncClient(limits=library.Limits(max_connections=10))}
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("kind", ["httpx", "httpx2", "transport"])
+async def test_no_connection_of_theirs_is_lost_in_random_double_cancels(kind: str) -> None:
+    """Requests cancelled in the queue of httpcore's pool would lose some: ours queue before it."""
+    chance = random.Random(1)  # noqa: S311 - no secrets
+    answer = ScriptedResponse([token("a"), Pause(0.002), token("b"), Pause(0.002), chat("c")])
+
+    async def read(session: Acme) -> None:
+        await session.stream().collect()
+
+    async def break_off(session: Acme) -> None:
+        task = asyncio.create_task(read(session))
+        await asyncio.sleep(chance.random() * 0.02)
+        task.cancel()
+        for _ in range(chance.choice([0, 1, 1, 1, 2, 3])):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+
+    options = handed_in(kind)
+    with ScriptedServer(answer, repeat=True, max_connections=2000) as server:
+        async with Acme(base_url=server.url, **options) as session:
+            for _ in range(12):
+                await asyncio.gather(*[break_off(session) for _ in range(50)])
+            with anyio.fail_after(10):
+                await asyncio.gather(*[read(session) for _ in range(10)])
+        if "http_client" in options:
+            await options["http_client"].aclose()
+
+
+@pytest.mark.parametrize("kind", ["httpx", "httpx2", "transport"])
+async def test_a_stream_waits_for_its_turn_in_front_of_their_pool(kind: str) -> None:
+    options = handed_in(kind)
+    brief = Timeouts(first_event=0.05)
+    with ScriptedServer(ScriptedResponse([token("a"), HOLD]), repeat=True) as server:
+        async with (
+            Acme(base_url=server.url, retry=ONCE, **options) as session,
+            AsyncExitStack() as all_,
+        ):
+            for _ in range(10):
+                await anext(await all_.enter_async_context(session.stream()))
+            with pytest.raises(TimedOut) as caught:
+                await anext(session.open_stream("POST", "/generate", timeout=brief))
+        if "http_client" in options:
+            await options["http_client"].aclose()
+    assert "All connections of the pool are in use" in caught.value.__notes__[0]
+    assert len(server.requests) == 10

@@ -186,18 +186,18 @@ class Guarded(Generic[T]):
     _scope: CancelScope | None = None
     _held_back: asyncio.CancelledError | None = None
 
-    def __init__(self, work: Awaitable[T], *, cancels: int = 1, has_scopes: bool = False) -> None:
+    def __init__(self, work: Awaitable[T], *, cancels: int = 1) -> None:
         """Prepare to await.
 
         Args:
             work: What to await.
-            cancels: How many cancellations reach it.
-            has_scopes: Whether it cancels scopes of its own, which then count for none.
+            cancels: How many cancellations reach it; one that it answers itself counts for none.
         """
         self._work = work
         self._passing = _BY_SCOPE if cancels else (_BY_SCOPE, _BY_ALARM)
+        self._most_cancels = cancels
         self._cancels = cancels
-        self._has_scopes = has_scopes
+        self._level = 0  # how often the task was cancelled when one passed; 0 if all are answered
 
     def hold(self) -> None:
         """Let no cancellation through from here on; called by `work` itself, as is `release`."""
@@ -236,6 +236,8 @@ class Guarded(Generic[T]):
     def _wait(self, trap: Any) -> Generator[Any, Any, Any]:
         """Hand a trap to the event loop until it is over or a cancellation may pass."""
         while True:
+            if self._level and _cancelling() < self._level:  # answered by a scope or time limit
+                self._cancels, self._level = self._most_cancels, 0
             may_pass = self._cancels > 0 and self._scope is None
             try:
                 if not asyncio.isfuture(trap) or (may_pass and self._held_back is None):
@@ -249,16 +251,27 @@ class Guarded(Generic[T]):
                 yield from _shielded(trap)
             except asyncio.CancelledError as exc:
                 if str(exc).startswith(self._passing):
-                    self._cancels -= 0 if self._has_scopes else 1
+                    self._count()
                     if trap is not None:
                         trap.cancel()  # as the task would have done, were it not shielded
                     raise
                 if may_pass and trap is not None:
-                    self._cancels -= 1
+                    self._count()
                     raise
                 self._held_back = exc
                 if trap is None:
                     return None
+
+
+    def _count(self) -> None:
+        self._cancels -= 1
+        self._level = self._level or _cancelling()
+
+
+def _cancelling() -> int:
+    """How many cancellations of the running task nobody has answered yet."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
 
 
 def _shielded(future: asyncio.Future[Any]) -> Generator[Any, Any, None]:

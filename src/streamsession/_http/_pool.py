@@ -3,6 +3,7 @@
 import os
 import re
 import ssl
+import sys
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from functools import lru_cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -71,7 +72,8 @@ class Pool:
         self._request_id_headers = request_id_headers
         # A request cancelled while it queues in httpcore's pool can leave a connection there for
         # good (https://github.com/encode/httpcore/issues/1093): so ours never queue there.
-        size = None if client or transport else self._limits.max_connections
+        carrier = transport or getattr(client, "_transport", None)
+        size = self._limits.max_connections if carrier is None else _size_of(carrier)
         self._slots = None if size is None else Semaphore(size, fast_acquire=True)
 
     @property
@@ -124,9 +126,8 @@ class Pool:
             raise SessionStateError("the http_client was closed before its session; close it after")
         if self._slots is not None:
             await self._slots.acquire()
-        raw: Any = None
+        sending = _Sending(self._client, self._auth, connect_timeout)
         try:
-            sending = _Sending(self._client, self._auth, connect_timeout)
             raw = await sending.answer(
                 request, join_url(self._base_url, request.path), {**headers, **self._headers}
             )
@@ -138,8 +139,8 @@ class Pool:
         except BaseException as exc:
             forget_locals(exc)
             try:
-                if raw is not None:
-                    await raw.aclose()
+                if sending.raw is not None:
+                    await Guarded(sending.raw.aclose(), cancels=0)
             finally:
                 self._release()
             raise
@@ -147,6 +148,12 @@ class Pool:
     def _release(self) -> None:
         if self._slots is not None:
             self._slots.release()
+
+
+def _size_of(transport: Any) -> int | None:
+    """How many connections a handed-in transport makes at most; None if it cannot be told."""
+    size = getattr(getattr(transport, "_pool", None), "_max_connections", None)
+    return size if isinstance(size, int) and size < sys.maxsize else None  # which is no limit
 
 
 @lru_cache(maxsize=8)
@@ -170,6 +177,7 @@ class _Sending:
         self._auth = auth
         self._timeouts = (connect_timeout, None, None, None)  # connect, read, write, pool
         self._connected = False
+        self.raw: Any = None  # the last answer; lost to the caller if a cancellation comes with it
         self._status = 0  # of an answer that the library may then refuse
         self._socket: Any = None  # without TLS yet: httpcore forgets it if that fails
         self._tunnelling = False  # through a proxy, to which this was the last request
@@ -177,7 +185,7 @@ class _Sending:
 
     def answer(self, request: Request, url: str, headers: Mapping[str, str]) -> Guarded[Any]:
         """The answer, to be awaited."""
-        self._guarded = Guarded(self._signed(request, url, headers), has_scopes=True)
+        self._guarded = Guarded(self._signed(request, url, headers))
         return self._guarded
 
     async def _trace(self, name: str, info: Mapping[str, Any]) -> None:
@@ -244,7 +252,9 @@ class _Sending:
         for name, value in request.headers.items():
             if _UNSENDABLE.search(value):  # which httpcore would log
                 raise InvalidRequest(f"header {name!r} must be text without line breaks")
-        return await self._client.send(request, stream=True, follow_redirects=False, **own)
+        sending = self._client.send(request, stream=True, follow_redirects=False, **own)
+        self.raw = raw = await sending
+        return raw
 
     async def _close_socket(self) -> None:
         sock, self._socket = self._socket, None
