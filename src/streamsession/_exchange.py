@@ -199,6 +199,8 @@ class Exchange(Generic[EventT]):
             resume_id = self._decoding.last_event_id or ""
             try:
                 request = self._plan.resume(self._plan.request, self.reply, resume_id)
+            except SessionError:
+                raise
             except (LookupError, TypeError, ValueError) as exc:
                 reason = explain(exc)
                 raise DecodeError(f"resume_request() failed: {reason}", reason=reason) from exc

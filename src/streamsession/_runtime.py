@@ -262,7 +262,6 @@ class Guarded(Generic[T]):
                 if trap is None:
                     return None
 
-
     def _count(self) -> None:
         self._cancels -= 1
         self._level = self._level or _cancelling()

@@ -22,7 +22,7 @@ DATA = Path(__file__).parent.parent / "data"
 KIB = 1024
 
 # Without a deadline: how long an example takes says nothing on a busy machine.
-thorough = settings(deadline=None, max_examples=300)
+thorough = settings(deadline=None, max_examples=150)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from ._promise import BrokenPromise, promise
 
 __all__ = ["Ends"]
 
-_MOST_CUTS = 24  # places at which a body is cut, besides those around the ends of its frames
+_MOST_CUTS = 12  # places at which a body is cut, besides those around the ends of its frames
 _SMALLEST_LIMIT = 64 * 1024
 _FLOOD = 64  # times the limit
 _STATUSES = {
