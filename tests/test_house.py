@@ -22,6 +22,7 @@ from packaging.requirements import Requirement
 import streamsession
 import streamsession._public
 import streamsession.testing
+from tests.planted import FAULTS
 
 SRC = Path(streamsession.__file__).parent
 ROOM_FILES = sorted(SRC.rglob("*.py"))
@@ -36,6 +37,9 @@ def name_of(path: Path) -> str:
 
 MODULES = [name_of(path) for path in ROOM_FILES]
 PATHS = dict(zip(MODULES, ROOM_FILES, strict=True))
+
+
+PATHS_IN_SRC = {path.relative_to(SRC).as_posix(): path for path in ROOM_FILES}
 
 
 @cache
@@ -357,3 +361,11 @@ def test_it_needs_four_libraries_at_run_time() -> None:
 
 def test_its_types_are_for_others_too() -> None:
     assert (SRC / "py.typed").exists()
+
+
+# What proves the tests
+
+
+def test_every_planted_fault_finds_its_place() -> None:
+    for fault in FAULTS:
+        assert PATHS_IN_SRC[fault.file].read_text(encoding="utf-8").count(fault.right) == 1, fault
