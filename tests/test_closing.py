@@ -276,6 +276,8 @@ def answer(request: RecordedRequest) -> ScriptedResponse:
     """Without end, but for the last one."""
     if request.path == "/silent":
         return ScriptedResponse([HOLD], framing="raw")
+    if request.path == "/busy":
+        return ScriptedResponse(status=503)
     return HELLO if b"again" in request.body else ENDLESS
 
 
@@ -398,6 +400,28 @@ async def test_streams_are_left_by_a_failing_sibling_of_asyncio(server: Scripted
         await assert_the_pool_is_whole(session)
 
 
+async def test_a_connection_is_given_back_once(server: ScriptedServer) -> None:
+    """A stream that waits to try again has closed its response; closing it does not do so again."""
+    waiting = anyio.Event()
+
+    async def wait(_: float) -> None:
+        waiting.set()
+        await anyio.sleep_forever()
+
+    async with nothing_left(server), Acme(base_url=server.url, limits=ONE) as session:
+        busy = session.open_stream("POST", "/busy", retry=RetryPolicy(sleep=wait))
+        async with anyio.create_task_group() as group:
+            group.start_soon(read_until_closed, busy)
+            await waiting.wait()
+            await busy.aclose()
+        first = session.stream()
+        await anext(first)
+        with pytest.raises(TimedOut) as caught:
+            await session.open_stream("POST", "/", timeout=Timeouts(first_event=0.02)).collect()
+        assert "All connections of the pool are in use" in caught.value.__notes__[0]
+        await first.aclose()
+
+
 @natively
 @pytest.mark.parametrize("step", range(8))
 async def test_a_closing_task_is_cancelled_and_the_stream_is_closed(
@@ -508,11 +532,13 @@ class Leaving(Acme):
         super().__init__(base_url=url)
         self._crowd = crowd
         self.farewells: list[int] = []
+        self.last = self.stream()
 
     async def disconnect(self) -> None:
         await anyio.lowlevel.checkpoint()
         self.farewells.append(len(self._crowd.ends))
-        await anext(self.stream())  # it may make requests still, and leave them open
+        self.last = self.stream()  # it may make requests still, and leave them open
+        await anext(self.last)
 
 
 @pytest.mark.parametrize("error", [None, *ERRORS])
@@ -533,8 +559,9 @@ async def test_a_session_is_left_with_streams_of_all_kinds(
             await use(group)
         assert crowd.ends == [SessionClosed] * 3
         assert session.farewells == [3]
-    with pytest.raises(SessionClosed):
-        await anext(crowd.held[0])
+    for stream in (crowd.held[0], session.last):
+        with pytest.raises(SessionClosed):
+            await anext(stream)
 
 
 async def test_a_session_is_left_by_a_scope_with_streams_of_all_kinds(
