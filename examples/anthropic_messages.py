@@ -1,15 +1,11 @@
 """Anthropic's Messages API as neutral events.
 
-Offline, against a server inside this program:  python examples/anthropic_messages.py
-Live:                   ANTHROPIC_API_KEY=... python examples/anthropic_messages.py "Why is ...?"
-Another server, model:  ANTHROPIC_BASE_URL=... ANTHROPIC_MODEL=... python ...
+Asks a server inside this program; or, with a key in ANTHROPIC_API_KEY, the live one; a prompt is
+an argument. ANTHROPIC_BASE_URL names another server, ANTHROPIC_MODEL another model.
 
 The format: https://platform.claude.com/docs/en/build-with-claude/streaming
 """
 
-import asyncio
-import os
-import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
@@ -24,13 +20,10 @@ from streamsession import (
     Stream,
     TextDelta,
     TokenEvent,
-    ToolCall,
-    ToolCallDelta,
-    ToolCallStart,
+    ToolCalls,
     UnknownEvent,
     Usage,
 )
-from streamsession.testing import ScriptedResponse, ScriptedServer
 
 
 class Signature(NeutralEvent):
@@ -48,9 +41,9 @@ class Wire(BaseModel, extra="allow"):
 
 
 class Content(Wire):
-    """What a block begins with, or what is added to it; each type has fields of its own."""
+    """What a block begins with, or what is added to it or to the message."""
 
-    type: str
+    type: str = ""
     text: str = ""
     thinking: str = ""
     signature: str = ""
@@ -58,21 +51,28 @@ class Content(Wire):
     name: str = ""
     input: dict[str, Any] = {}
     partial_json: str = ""
+    stop_reason: str | None = None
 
 
 class Message(Wire):
-    """The message as it begins, seldom with content, or what changes as it ends."""
+    """The message as it begins, seldom with content."""
 
     content: list[Content] = []
-    stop_reason: str | None = None
-    usage: dict[str, Any] | None = None
+    usage: dict[str, Any] = {}
 
 
-class MessageChange(Wire):
-    """The message begins, or is about to end."""
+class MessageStart(Wire):
+    """The message begins."""
 
-    type: Literal["message_start", "message_delta"]
-    message: Message = Field(validation_alias=AliasChoices("message", "delta"))
+    type: Literal["message_start"]
+    message: Message
+
+
+class MessageDelta(Wire):
+    """The message is about to end."""
+
+    type: Literal["message_delta"]
+    delta: Content
     usage: dict[str, Any] | None = None
 
 
@@ -84,20 +84,14 @@ class BlockChange(Wire):
     content: Content = Field(validation_alias=AliasChoices("content_block", "delta"))
 
 
-class BlockStop(Wire):
-    """A block is whole."""
-
-    type: Literal["content_block_stop"]
-    index: int
-
-
 class Sign(Wire):
-    """The message is whole, or only still under way."""
+    """A block or the message is whole, or only still under way."""
 
-    type: Literal["message_stop", "ping"]
+    type: Literal["content_block_stop", "message_stop", "ping"]
+    index: int = -1
 
 
-WireEvent: TypeAlias = MessageChange | BlockChange | BlockStop | Sign
+WireEvent: TypeAlias = MessageStart | MessageDelta | BlockChange | Sign
 WIRE: TypeAdapter[WireEvent] = TypeAdapter(WireEvent)
 
 
@@ -105,35 +99,34 @@ class Answer:
     """The answer as far as it has come; makes its events."""
 
     def __init__(self) -> None:
-        self.calls: dict[int, tuple[ToolCallStart, list[str]]] = {}
+        self.calls = ToolCalls()
         self.spent: dict[str, Any] = {}
         self.done = Done()
 
     def read(self, wire: WireEvent | UnknownEvent) -> Iterator[MessageEvent | UnknownEvent]:
         """The events in one event of the API."""
         match wire:
-            case MessageChange(message=message):
-                spent = wire.usage or message.usage or {}
-                self.spent = self.spent | {key: n for key, n in spent.items() if n is not None}
-                self.done = Done(finish_reason=message.stop_reason).of(message)
+            case MessageStart(message=message):
+                self.spend(message.usage)
                 for index, content in enumerate(message.content):
                     yield from self.add(index, content)
-                if wire.type == "message_delta":
-                    yield self.usage()
-            case BlockChange():
-                if wire.type == "content_block_start" and wire.index == 0:
+            case BlockChange(index=index, content=content):
+                if wire.type == "content_block_start" and index == 0:
                     yield self.usage()  # not before: once an event is out, nothing is retried
-                yield from self.add(wire.index, wire.content)
-            case BlockStop():
-                yield from self.finish(wire.index)
+                yield from self.add(index, content)
+            case MessageDelta(delta=delta):
+                self.spend(wire.usage or {})
+                self.done = Done(finish_reason=delta.stop_reason).of(delta)
+                yield self.usage()
+            case Sign(type="content_block_stop", index=index) if index in self.calls:
+                yield self.calls.finish(index)
             case Sign(type="message_stop"):
-                for index in list(self.calls):  # cut off: they have not stopped
-                    yield from self.finish(index)
+                yield from self.calls.finish_all()  # those cut off, which have not stopped
                 yield self.done
-            case Sign():
-                pass
             case UnknownEvent():
                 yield wire
+            case _:
+                pass
 
     def add(self, index: int, content: Content) -> Iterator[MessageEvent]:
         """The events in a piece of a block."""
@@ -144,19 +137,17 @@ class Answer:
         if content.signature:
             yield Signature(signature=content.signature).of(content)
         if content.type == "tool_use":
-            start = ToolCallStart(id=content.id, name=content.name).of(content)
-            self.calls[index] = start, []
-            yield start
+            given = to_json(content.input).decode()  # `{}` where fragments follow
+            yield self.calls.begin(
+                index, id=content.id, name=content.name, arguments=given, wire=content
+            )
         if content.partial_json and index in self.calls:
-            start, fragments = self.calls[index]
-            fragments.append(content.partial_json)
-            yield ToolCallDelta(id=start.id, arguments=content.partial_json).of(content)
+            yield self.calls.add(index, content.partial_json, content)
 
-    def finish(self, index: int) -> Iterator[ToolCall]:
-        """The whole call, if the block is one; its fragments replace the input it began with."""
-        if index in self.calls:
-            start, fragments = self.calls.pop(index)
-            yield start.finish("".join(fragments) or to_json(start.wire.input).decode())
+    def spend(self, usage: dict[str, Any]) -> None:
+        """Take in a report of the tokens spent; what it leaves out stays as it was."""
+        said = {key: number for key, number in usage.items() if number is not None}
+        self.spent = self.spent | said  # another dict: what an event was made from stays as it was
 
     def usage(self) -> Usage:
         """The tokens spent so far; the API counts those apart that the cache gave or took."""
@@ -174,8 +165,11 @@ class AnthropicMessages(AsyncSession[MessageEvent]):
     headers: Mapping[str, str] = {"anthropic-version": "2023-06-01"}
     final_events = (Done,)
 
-    def stream(self, messages: list[Any], *, model: str, **options: Any) -> Stream[MessageEvent]:
-        """The answer to a conversation; `options` go into the request as they are."""
+    def stream(
+        self, prompt: str | list[Any], *, model: str = "claude-haiku-4-5", **options: Any
+    ) -> Stream[MessageEvent]:
+        """The answer to a prompt, or to `messages`; `options` go into the request as they are."""
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         defaults = {"stream": True, "max_tokens": 4096}
         body = {"messages": messages, "model": model, **defaults, **options}
         return self.open_stream("POST", "/v1/messages", json=body)
@@ -192,36 +186,8 @@ class AnthropicMessages(AsyncSession[MessageEvent]):
                     return
 
 
-async def main(prompt: str, model: str, url: str | None, key: str | None = None) -> None:
-    """Ask once, print the answer while it comes, then what else came with it."""
-    async with AnthropicMessages(base_url=url, api_key=key) as session:
-        stream = session.stream([{"role": "user", "content": prompt}], model=model)
-        async for text in stream.text():
-            print(text, end="", flush=True)
-    reply = stream.reply
-    print(f"\n{reply.reasoning=}\n{reply.tool_calls=}\n{reply.usage=}\n{reply.finish_reason=}")
-
-
-OFFLINE = ScriptedResponse.sse(
-    {"type": "message_start", "message": {"usage": {"input_tokens": 12}}},
-    {"type": "content_block_start", "index": 0, "content_block": {"type": "text"}},
-    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Let me "}},
-    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "look."}},
-    {"type": "content_block_stop", "index": 0},
-    '{"type": "content_block_start", "index": 1,'
-    ' "content_block": {"type": "tool_use", "id": "c1", "name": "time"}}',
-    {"type": "content_block_stop", "index": 1},
-    {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 34}},
-    {"type": "message_stop"},
-    pause=0.05,
-)
-
 if __name__ == "__main__":
-    prompt = sys.argv[1] if sys.argv[1:] else "Say hello."
-    model = os.environ.get("ANTHROPIC_MODEL", "claude-haiku-4-5")
-    url, key = os.environ.get("ANTHROPIC_BASE_URL"), os.environ.get("ANTHROPIC_API_KEY")
-    if url or key:
-        asyncio.run(main(prompt, model, url, key))
-    else:
-        with ScriptedServer(OFFLINE) as server:
-            asyncio.run(main(prompt, model, server.url))
+    from asking import ask
+    from offline import ANTHROPIC_MESSAGES
+
+    ask(AnthropicMessages, ANTHROPIC_MESSAGES, "ANTHROPIC")

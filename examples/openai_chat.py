@@ -1,15 +1,11 @@
 """OpenAI-compatible Chat Completions, of any server that speaks it, as neutral events.
 
-Offline, against a server inside this program:  python examples/openai_chat.py
-Live:                   OPENAI_API_KEY=... python examples/openai_chat.py "Why is the sky blue?"
-Another server, model:  OPENAI_BASE_URL=http://localhost:8080/v1 OPENAI_MODEL=... python ...
+Asks a server inside this program; or, with a key in OPENAI_API_KEY, the live one; a prompt is an
+argument. OPENAI_BASE_URL names another server, OPENAI_MODEL another model.
 
 The format: https://platform.openai.com/docs/api-reference/chat-streaming
 """
 
-import asyncio
-import os
-import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Literal, TypeAlias
 
@@ -25,11 +21,9 @@ from streamsession import (
     Stream,
     TextDelta,
     TokenEvent,
-    ToolCallDelta,
-    ToolCallStart,
+    ToolCalls,
     Usage,
 )
-from streamsession.testing import ScriptedResponse, ScriptedServer
 
 
 class Refusal(NeutralEvent):
@@ -43,10 +37,7 @@ ChatEvent: TypeAlias = TokenEvent | Refusal
 
 
 class Wire(BaseModel, extra="allow"):
-    """An object of the API, with all that is not named here in `model_extra`.
-
-    Servers leave out, or write null for, what they have not.
-    """
+    """An object of the API; what servers have not they leave out, or write null for."""
 
 
 class Fragment(Wire):
@@ -106,7 +97,7 @@ class Answer:
     """One of the answers as far as it has come; makes its events."""
 
     def __init__(self, choice: int) -> None:
-        self.calls: dict[tuple[int, str], tuple[ToolCallStart, list[str]]] = {}
+        self.calls = ToolCalls(choice=choice)
         self.ids: dict[int, str] = {}  # the latest one at an index: Gemini's are all at 0
         self.done = Done(choice=choice)
 
@@ -124,14 +115,11 @@ class Answer:
         for part in delta.tool_calls or ():
             index = part.index or 0
             call_id = self.ids[index] = part.id or self.ids.get(index, "")
-            if (index, call_id) not in self.calls:
-                start = ToolCallStart(id=call_id, name=part.name or "", choice=choice).of(chunk)
-                self.calls[index, call_id] = start, []
-                yield start
-            start, fragments = self.calls[index, call_id]
+            key = index, call_id
+            if key not in self.calls:
+                yield self.calls.begin(key, id=call_id, name=part.name or "", wire=chunk)
             if part.arguments:
-                fragments.append(part.arguments)
-                yield ToolCallDelta(id=start.id, arguments=part.arguments, choice=choice).of(chunk)
+                yield self.calls.add(key, part.arguments, chunk)
 
 
 class OpenAIChat(AsyncSession[ChatEvent]):
@@ -141,8 +129,11 @@ class OpenAIChat(AsyncSession[ChatEvent]):
     framing = ChatDecoder
     final_events = (Done,)
 
-    def stream(self, messages: list[Any], *, model: str, **options: Any) -> Stream[ChatEvent]:
-        """The answer to a conversation; `options` go into the request as they are."""
+    def stream(
+        self, prompt: str | list[Any], *, model: str = "gpt-5-mini", **options: Any
+    ) -> Stream[ChatEvent]:
+        """The answer to a prompt, or to `messages`; `options` go into the request as they are."""
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         defaults = {"stream": True, "stream_options": {"include_usage": True}}
         body = {"messages": messages, "model": model, **defaults, **options}
         return self.open_stream("POST", "/chat/completions", json=body)
@@ -170,39 +161,13 @@ class OpenAIChat(AsyncSession[ChatEvent]):
             if not all(answer.done.finish_reason for answer in answers.values()):
                 return  # the stream was cut short: the session sees it by the lack of `Done`
         for _, answer in sorted(answers.items()):
-            for start, fragments in answer.calls.values():
-                yield start.finish("".join(fragments))
+            for call in answer.calls.finish_all():
+                yield call
             yield answer.done
 
 
-async def main(prompt: str, model: str, url: str | None, key: str | None = None) -> None:
-    """Ask once, print the answer while it comes, then what else came with it."""
-    async with OpenAIChat(base_url=url, api_key=key) as session:
-        stream = session.stream([{"role": "user", "content": prompt}], model=model)
-        async for text in stream.text():
-            print(text, end="", flush=True)
-    reply = stream.reply
-    print(f"\n{reply.reasoning=}\n{reply.tool_calls=}\n{reply.usage=}\n{reply.finish_reason=}")
-
-
-OFFLINE = ScriptedResponse.sse(
-    '{"choices": [{"delta": {"reasoning_content": "Ask the clock."}}]}',
-    '{"choices": [{"delta": {"content": "Let me "}}]}',
-    '{"choices": [{"delta": {"content": "look."}}]}',
-    '{"choices": [{"delta": {"tool_calls": [{"id": "c1", "function": {"name": "time"}}]}}]}',
-    '{"choices": [{"delta": {"tool_calls": [{"function": {"arguments": "{}"}}]}}]}',
-    '{"choices": [{"finish_reason": "tool_calls"}]}',
-    '{"choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": 34}}',
-    "[DONE]",
-    pause=0.05,
-)
-
 if __name__ == "__main__":
-    prompt = sys.argv[1] if sys.argv[1:] else "Say hello."
-    model = os.environ.get("OPENAI_MODEL", "gpt-5-mini")
-    url, key = os.environ.get("OPENAI_BASE_URL"), os.environ.get("OPENAI_API_KEY")
-    if url or key:
-        asyncio.run(main(prompt, model, url, key))
-    else:
-        with ScriptedServer(OFFLINE) as server:
-            asyncio.run(main(prompt, model, server.url))
+    from asking import ask
+    from offline import OPENAI_CHAT
+
+    ask(OpenAIChat, OPENAI_CHAT, "OPENAI")

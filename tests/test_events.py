@@ -3,18 +3,21 @@
 import copy
 import json
 import pickle
-from typing import Any, Literal
+from typing import Any, Literal, assert_type
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from streamsession import (
+    DecodeError,
     Done,
     Event,
     ReasoningDelta,
     Reply,
+    SessionStateError,
     TextDelta,
     TokenEvent,
     ToolCall,
@@ -440,3 +443,98 @@ def test_the_repr_says_how_far_it_came() -> None:
     assert repr(reply) == "<Reply partial: 2 events, text='Hello'>"
     reply.complete = True
     assert repr(reply) == "<Reply complete: 2 events, text='Hello'>"
+
+
+# The reply as data
+
+
+class Step(BaseModel):
+    what: str
+
+
+class Recipe(BaseModel):
+    title: str
+    steps: list[Step] = []
+
+
+class Draft(TypedDict, total=False):
+    title: str
+    steps: list[str]
+
+
+TOAST = '{"title": "Toast", "steps": [{"what": "cut"}, {"what": "toast"}]}'
+
+
+def complete(text: str, *events: Event) -> Reply[Any]:
+    reply = reply_of(TextDelta(text=text), *events)
+    reply.complete = True
+    return reply
+
+
+def test_a_reply_is_parsed_into_a_model() -> None:
+    recipe = complete(TOAST).parse(Recipe)
+    assert_type(recipe, Recipe)
+    assert recipe == Recipe(title="Toast", steps=[Step(what="cut"), Step(what="toast")])
+
+
+def test_a_reply_is_parsed_into_any_type() -> None:
+    numbers = complete("[1, 2]").parse(TypeAdapter(list[int]))
+    assert_type(numbers, list[int])
+    assert numbers == [1, 2]
+
+
+def test_what_does_not_fit_is_named_with_what_there_is() -> None:
+    reply = complete('{"steps": []}')
+    with pytest.raises(DecodeError, match=r"field 'title': Field required") as caught:
+        reply.parse(Recipe)
+    assert caught.value.frame == '{"steps": []}'
+    assert caught.value.partial is reply
+    assert isinstance(caught.value.__cause__, ValidationError)
+
+
+def test_what_was_cut_by_a_limit_says_so() -> None:
+    with pytest.raises(DecodeError, match=r"EOF while parsing .* \(finish_reason='length'\)"):
+        complete(TOAST[:30], Done(finish_reason="length")).parse(Recipe)
+
+
+def test_a_reply_that_is_not_complete_is_not_parsed() -> None:
+    with pytest.raises(SessionStateError, match=r"preview\(\)"):
+        reply_of(TextDelta(text=TOAST)).parse(Recipe)
+
+
+@pytest.mark.parametrize(
+    ("text", "draft"),
+    [
+        ("", None),
+        ("  ", None),
+        ("Sure! Here", None),
+        ('{"ti', {}),
+        ('{"title": "To', {"title": "To"}),
+        ('{"title": "Toast", "steps": ["cu', {"title": "Toast", "steps": ["cu"]}),
+        ('{"title": "Toast", "steps": ["cut"]}', {"title": "Toast", "steps": ["cut"]}),
+        ('{"title": 1', {}),
+        ('{"title": 1, "steps": []}', None),
+    ],
+)
+def test_a_preview_holds_what_has_come(text: str, draft: Draft | None) -> None:
+    preview = reply_of(TextDelta(text=text)).preview(TypeAdapter(Draft))
+    assert_type(preview, Draft | None)
+    assert preview == draft
+
+
+def test_a_preview_of_a_model_waits_for_the_fields_it_needs() -> None:
+    reply = reply_of()
+    seen: list[Recipe | None] = []
+    for token in ("{", '"title": "To', 'ast", "steps": [{', '"what": "cut"}', "]}"):
+        reply.events.append(TextDelta(text=token))
+        seen.append(reply.preview(Recipe))
+    toast = Recipe(title="Toast", steps=[Step(what="cut")])
+    assert seen == [None, Recipe(title="To"), None, toast, toast]
+
+
+@moderate
+@given(json_objects)
+def test_the_last_preview_is_the_whole(sent: dict[str, JsonValue]) -> None:
+    reply = complete(json.dumps(sent))
+    kind = TypeAdapter(dict[str, JsonValue])
+    assert reply.preview(kind) == reply.parse(kind) == sent

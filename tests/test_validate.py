@@ -33,7 +33,8 @@ from streamsession import (
     Usage,
 )
 from streamsession._reports import reported_error
-from streamsession._validate import EventIterator, EventReader, explain, payload_of
+from streamsession._explain import explain
+from streamsession._validate import EventIterator, EventReader, payload_of
 
 T = TypeVar("T")
 

@@ -13,12 +13,12 @@ from ._errors import (
     UnexpectedContent,
 )
 from ._events import EventT, UnknownEvent
+from ._explain import explain
 from ._framing import Decoder, ServerSentEvent, SSEDecoder
 from ._json import is_cut_short
 from ._plan import Plan, StreamStats
 from ._request import Request
 from ._resume import ReplayFilter
-from ._validate import explain
 
 __all__ = ["Decoding"]
 

@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, Generic, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter
 from pydantic_core import from_json
 from typing_extensions import TypeVar
+
+from ._errors import DecodeError, SessionStateError
+from ._explain import explain
+from ._json import as_adapter
 
 __all__ = [
     "Done",
@@ -232,9 +236,42 @@ class Reply(Generic[EventT]):
         ends = self._all(Done, newest_first=True)
         return next((end.finish_reason for end in ends if not end.choice), None)
 
+    def parse(self, kind: TypeAdapter["_T"] | type["_T"]) -> "_T":
+        """The answer as data: its text, which is JSON, validated as this type.
+
+        Raises:
+            DecodeError: The text is not JSON of this type; the message names the field.
+            SessionStateError: The reply is not complete; see `preview`.
+        """
+        if not self.complete:
+            raise SessionStateError("the reply is not complete: read to its end, or preview() it")
+        try:
+            return as_adapter(kind).validate_json(self.text)
+        except ValueError as exc:
+            ended = f" (finish_reason={self.finish_reason!r})" if self.finish_reason else ""
+            reason = f"{explain(exc)}{ended}"
+            error = DecodeError(f"the reply is not what was asked for: {reason}", reason=reason)
+            error.frame, error.partial = self.text, self
+            raise error from exc
+
+    def preview(self, kind: TypeAdapter["_T"] | type["_T"]) -> "_T | None":
+        """What the JSON of the text holds so far; None while that is nothing of this type.
+
+        The last string or number may be cut short. What is still to come needs defaults in a
+        model, or `total=False` in a `TypedDict`. All the text is parsed at each call: call it as
+        often as somebody looks, not for every token.
+        """
+        try:
+            return as_adapter(kind).validate_json(
+                self.text, experimental_allow_partial="trailing-strings"
+            )
+        except ValueError:
+            return None
+
     def _all(self, kind: type["_KindT"], *, newest_first: bool = False) -> Iterator["_KindT"]:
         events = reversed(self.events) if newest_first else self.events
         return (event for event in events if isinstance(event, kind))
 
 
 _KindT = TypeVar("_KindT", bound=Event)
+_T = TypeVar("_T")

@@ -27,12 +27,12 @@ from ._errors import (
     TimedOut,
 )
 from ._events import EventT, Reply
+from ._explain import explain
 from ._http import Response
 from ._plan import Plan, StreamStats
 from ._reports import is_acceptable, refusal
 from ._request import Request
 from ._runtime import AlarmRang, close_within, run_later
-from ._validate import explain
 
 __all__ = ["Exchange"]
 

@@ -1,13 +1,21 @@
 """JSON texts: written, read, and told from their beginnings. No I/O."""
 
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import TypeAdapter
 from pydantic_core import from_json, to_json
 from typing_extensions import TypeIs
 
 from ._errors import InvalidRequest
 
-__all__ = ["encode_json", "encode_text", "is_cut_short", "is_object", "parse_json"]
+__all__ = ["as_adapter", "encode_json", "encode_text", "is_cut_short", "is_object", "parse_json"]
+
+T = TypeVar("T")
+
+
+def as_adapter(kind: TypeAdapter[T] | type[T]) -> TypeAdapter[T]:
+    """What validates JSON as a type."""
+    return kind if isinstance(kind, TypeAdapter) else TypeAdapter(kind)
 
 
 def encode_json(value: Any) -> bytes:

@@ -36,6 +36,8 @@ class StreamStats:
         attempts: Requests sent, the first one counted.
         events: Events handed over.
         unknown_events: Events skipped because the union does not know their type.
+        skipped: Elements that the framing dropped as cut short or malformed, where its standard
+            says to go on behind them, as that of JSON text sequences does.
         bytes: Bytes of the body read, after decompression.
         time_to_first_event: Seconds from the first request to the first event; None before it.
         longest_gap: The longest wait for the server between two events, in seconds.
@@ -44,6 +46,7 @@ class StreamStats:
     attempts: int = 0
     events: int = 0
     unknown_events: int = 0
+    skipped: int = 0
     bytes: int = 0
     time_to_first_event: float | None = None
     longest_gap: float = 0.0

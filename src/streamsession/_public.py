@@ -47,6 +47,7 @@ from ._request import Request
 from ._retry import RetryPolicy
 from ._session import AsyncSession
 from ._stream import Stream
+from ._tool_calls import ToolCalls
 from ._version import __version__
 
 __all__ = [
@@ -95,6 +96,7 @@ __all__ = [
     "ToolCall",
     "ToolCallDelta",
     "ToolCallStart",
+    "ToolCalls",
     "UnexpectedContent",
     "UnknownEvent",
     "UnprocessableContent",

@@ -18,7 +18,7 @@ from ._framing import DEFAULT_MAX_EVENT_BYTES, Decoder, SSEDecoder
 from ._framing._json_body import JSONBodyDecoder
 from ._guard import Guard
 from ._http import Auth, HTTPClient, Limits, Pool, Transport
-from ._json import encode_json, encode_text
+from ._json import as_adapter, encode_json, encode_text
 from ._plan import Plan, StreamOptions, how_to_end
 from ._reports import reported_error
 from ._request import Request, check_base_url, check_headers
@@ -364,9 +364,8 @@ class AsyncSession(Guard, Generic[EventT]):
         Raises:
             StreamError: It failed; the children of it say how.
         """
-        adapter = result if isinstance(result, TypeAdapter) else TypeAdapter(result)
         options = {"framing": JSONBodyDecoder, "final_events": None, **options}
-        stream = self.open_stream(method, path, events=adapter, **options)
+        stream = self.open_stream(method, path, events=as_adapter(result), **options)
         del options  # there are tools that show local variables with a traceback
         async with stream:
             async for answer in stream:

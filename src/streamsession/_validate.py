@@ -1,20 +1,18 @@
 """From frame to event: decides by the discriminator, straight from the bytes. No I/O, no clock."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Annotated, Any, Final, Generic, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Generic, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, Discriminator, TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails, to_json
+from pydantic_core import to_json
 
 from ._errors import DecodeError, RemoteError
 from ._events import EventT, UnknownEvent
+from ._explain import errors_of, explain
 from ._framing import ServerSentEvent
 from ._json import is_object, parse_json
 
-__all__ = ["EventIterator", "EventReader", "explain", "payload_of"]
-
-
-_MOST_ERRORS: Final = 1000  # each takes a dict, where 2 bytes of JSON may be one
+__all__ = ["EventIterator", "EventReader", "payload_of"]
 
 
 class EventReader(Generic[EventT]):
@@ -86,7 +84,7 @@ class EventReader(Generic[EventT]):
 
     def _unknown_type(self, exc: ValidationError, payload: str | bytes, name: str) -> str | None:
         """The type that made the validation fail, if that is what did."""
-        for error in _errors_of(exc):
+        for error in errors_of(exc):
             tag = error["input"]
             if error["type"] == "union_tag_invalid" and not error["loc"]:
                 tag = tag.get(self._key)
@@ -153,26 +151,6 @@ def _literals(annotation: Any) -> tuple[str, ...]:
     if get_origin(annotation) is not Literal:
         return ()
     return tuple(value for value in get_args(annotation) if isinstance(value, str))
-
-
-def explain(exc: Exception, tags: frozenset[str] = frozenset()) -> str:
-    """What is wrong with some data, in one line: the field, what was expected, what came."""
-    if not isinstance(exc, ValidationError):
-        return f"{type(exc).__name__}: {exc}"
-    errors = _errors_of(exc)
-    if not errors:
-        return f"{exc.error_count()} fields are not as declared"
-    first = errors[0]
-    loc = first["loc"][1:] if first["loc"][:1] and first["loc"][0] in tags else first["loc"]
-    field = f"field {'.'.join(map(str, loc))!r}: " if loc else ""
-    came = "" if first["type"] in ("missing", "json_invalid") else f", got {first['input']!r:.80}"
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    return f"{field}{first['msg']}{came}{more}"
-
-
-def _errors_of(exc: ValidationError) -> list[ErrorDetails]:
-    """The errors of a validation; none if they are so many that to list them would take memory."""
-    return exc.errors(include_url=False) if exc.error_count() <= _MOST_ERRORS else []
 
 
 class EventIterator(AsyncIterator[EventT | UnknownEvent]):

@@ -7,14 +7,13 @@ import httpx
 import pytest
 from pydantic import TypeAdapter
 
-from examples.anthropic_messages import (
-    OFFLINE,
+from anthropic_messages import (
     AnthropicMessages,
     Content,
     MessageEvent,
     Signature,
-    main,
 )
+from offline import ANTHROPIC_MESSAGES
 from streamsession import (
     DecodeError,
     Done,
@@ -152,7 +151,7 @@ def test_the_program_prints_the_answer_of_the_server_inside_it(programs: Program
 
 
 def test_the_program_asks_the_server_in_the_environment(live: Live) -> None:
-    with ScriptedServer(at_once(OFFLINE)) as server:
+    with ScriptedServer(at_once(ANTHROPIC_MESSAGES)) as server:
         named = {"ANTHROPIC_API_KEY": CANARY, "ANTHROPIC_MODEL": "m1"}
         printed = live("anthropic_messages.py", "Why?", ANTHROPIC_BASE_URL=server.url, **named)
 
@@ -168,14 +167,6 @@ def test_the_program_asks_the_server_in_the_environment(live: Live) -> None:
         "stream": True,
         "max_tokens": 4096,
     }
-
-
-@pytest.mark.anyio
-async def test_it_runs_on_both_event_loops(capsys: pytest.CaptureFixture[str]) -> None:
-    async with ScriptedServer(at_once(OFFLINE)) as server:
-        await main("Why?", "m1", server.url)
-
-    assert capsys.readouterr().out == PRINTED
 
 
 @pytest.mark.anyio

@@ -1,12 +1,12 @@
 """The sessions of the examples keep every promise of the contract."""
 
-from examples.anthropic_messages import OFFLINE as MESSAGE
-from examples.anthropic_messages import AnthropicMessages, MessageEvent
-from examples.jsonlines import OFFLINE as BUILD
-from examples.jsonlines import BuildEvent, Forge
-from examples.openai_chat import ChatEvent, OpenAIChat
-from examples.quickstart import OFFLINE as TOKENS
-from examples.quickstart import Acme, Done, Token
+from anthropic_messages import AnthropicMessages, MessageEvent
+from jsonlines import OFFLINE as BUILD
+from jsonlines import BuildEvent, Forge
+from offline import ANTHROPIC_MESSAGES
+from openai_chat import ChatEvent, OpenAIChat
+from quickstart import OFFLINE as TOKENS
+from quickstart import Acme, Done, Token
 from streamsession import Stream
 from streamsession.testing import SessionContract, sse, sse_event
 
@@ -34,7 +34,7 @@ class TestForge(SessionContract):
 
 
 class TestAnthropicMessages(SessionContract):
-    body = MESSAGE.body
+    body = ANTHROPIC_MESSAGES.body
     keep_alive = sse_event({"type": "ping"}, event="ping")
     error_frame = sse_event(
         {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}},

@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 import pytest
 
-from examples.handbook import OFFLINE, SetupSession, main, run_agent
+from handbook import OFFLINE, SetupSession, main, run_agent
 from streamsession import TextDelta
 from streamsession.testing import HOLD, ScriptedResponse, ScriptedServer
 from tests.canary import CANARY

@@ -5,7 +5,7 @@ from typing import assert_type
 import httpx
 import pytest
 
-from examples.jsonlines import OFFLINE, BuildEvent, Finished, Forge, Output, Step, main
+from jsonlines import OFFLINE, BuildEvent, Finished, Forge, Output, Step, main
 from streamsession import (
     DecodeError,
     RemoteError,

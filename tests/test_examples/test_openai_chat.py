@@ -8,7 +8,8 @@ import httpx
 import pytest
 from pydantic import TypeAdapter
 
-from examples.openai_chat import OFFLINE, ChatEvent, Chunk, OpenAIChat, Refusal, main
+from offline import OPENAI_CHAT
+from openai_chat import ChatEvent, Chunk, OpenAIChat, Refusal
 from streamsession import (
     DecodeError,
     Done,
@@ -108,7 +109,7 @@ def test_the_program_prints_the_answer_of_the_server_inside_it(programs: Program
 
 
 def test_the_program_asks_the_server_in_the_environment(live: Live) -> None:
-    with ScriptedServer(at_once(OFFLINE)) as server:
+    with ScriptedServer(at_once(OPENAI_CHAT)) as server:
         url = f"{server.url}/v1"
         named = {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": CANARY, "OPENAI_MODEL": "m1"}
         printed = live("openai_chat.py", "Why?", **named)
@@ -123,14 +124,6 @@ def test_the_program_asks_the_server_in_the_environment(live: Live) -> None:
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-
-
-@pytest.mark.anyio
-async def test_it_runs_on_both_event_loops(capsys: pytest.CaptureFixture[str]) -> None:
-    async with ScriptedServer(at_once(OFFLINE)) as server:
-        await main("Why?", "m1", server.url)
-
-    assert capsys.readouterr().out == PRINTED
 
 
 @pytest.mark.anyio

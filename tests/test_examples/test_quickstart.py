@@ -4,7 +4,7 @@ from typing import assert_type
 
 import pytest
 
-from examples.quickstart import OFFLINE, Acme, Done, Token, main
+from quickstart import OFFLINE, Acme, Done, Token, main
 from streamsession import Stream
 from streamsession.testing import ScriptedResponse, ScriptedServer
 from tests.canary import CANARY

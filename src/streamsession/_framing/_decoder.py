@@ -15,7 +15,8 @@ class Decoder(Protocol[FrameT_co]):
     """Cuts the frames out of one body, which comes in chunks of any size.
 
     Chunking changes nothing: the same bytes give the same frames, and then the same error if they
-    break the limit, wherever they are cut. What is held stays within about the limit and one chunk.
+    break the limit or the framing, wherever they are cut. What is held stays within about the limit
+    and one chunk.
     """
 
     content_types: ClassVar[tuple[str, ...]]
@@ -32,6 +33,7 @@ class Decoder(Protocol[FrameT_co]):
             EventTooLarge: An event exceeds the limit, whether or not all of it has come. If the
                 same bytes complete frames before it, these are returned and the next call raises;
                 once it was raised, every call raises it.
+            DecodeError: The bytes break the framing, if it can be broken; in the same way.
         """
         ...
 
@@ -39,6 +41,7 @@ class Decoder(Protocol[FrameT_co]):
         """The frames that the end of the body completes.
 
         Raises:
-            EventTooLarge: As `decode`.
+            DecodeError: As `decode`.
+            StreamTruncated: The framing shows that the body was cut short.
         """
         ...
