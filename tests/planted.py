@@ -121,20 +121,20 @@ FAULTS: Final = (
     Fault("_exchange.py", "exc.attempts = self.stats.attempts", "pass", "test_stream_retry.py"),
     Fault(
         "_exchange.py",
-        "self._failures = 0\n        self._last",
-        "self._last",
+        "self._backoff.failures = 0",
+        "pass",
         "test_stream_retry.py",
     ),
     Fault(
         "_exchange.py",
-        '        self._clocks.begin("idle")\n        self._skipping',
-        "        self._skipping",
+        '        self._clocks.begin("idle")\n        if stats',
+        "        if stats",
         "test_stream_clocks.py",
     ),
     Fault(
         "_exchange.py",
-        "self.stats.bytes += len(data)",
-        'self.stats.bytes += len(data)\n        self._clocks.begin("idle")',
+        "self.stats.bytes += len(data)\n        self._skipping",
+        'self.stats.bytes += len(data)\n        self._clocks.begin("idle")\n        self._skipping',
         "test_stream_clocks.py",
     ),
     Fault(
@@ -186,9 +186,7 @@ FAULTS: Final = (
         "_retry.py", "if attempt >= self.attempts:", "if attempt > self.attempts:", "test_retry.py"
     ),
     Fault("_retry.py", "2.0**doublings", "2.0 ** (doublings + 1)", "test_retry.py"),
-    Fault(
-        "_decoding.py", "                            self.index += 1\n", "", "test_stream_ends.py"
-    ),
+    Fault("_decoding.py", "                    self.index += 1\n", "", "test_stream_ends.py"),
     # What is let through
     Fault("_request.py", "_NOT_IN_VALUE.search(value) or ", "", "test_request.py"),
     Fault("_request.py", ' or path.startswith("//")', "", "test_request.py"),
@@ -222,7 +220,7 @@ FAULTS: Final = (
     ),
     Fault(
         "_validate.py",
-        "self._is_complete = isinstance(event, self._final_events)",
+        "self.is_complete = isinstance(event, self._final_events)",
         "pass",
         "test_connections.py test_stream_ends.py",
     ),

@@ -32,9 +32,10 @@ from streamsession import (
     UnknownEvent,
     Usage,
 )
-from streamsession._reports import reported_error
 from streamsession._explain import explain
-from streamsession._validate import EventIterator, EventReader, payload_of
+from streamsession._framing import payload_of
+from streamsession._reports import reported_error
+from streamsession._validate import EventIterator, EventReader
 
 T = TypeVar("T")
 

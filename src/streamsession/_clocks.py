@@ -74,6 +74,12 @@ class Clocks:
         self.waited = 0.0
         self._clock = clock
 
+    @property
+    def may_be_late(self) -> bool:
+        """Whether a wait may begin before its limit is set: no time was spent on it yet."""
+        alarm = self._alarm
+        return alarm.may_be_late and not (self.waited or alarm.was_rung or self._limits.total)
+
     async def limit(self, work: Callable[[], Awaitable[T]], seconds: float | None = None) -> T:
         """Await something of the server's until the first clock runs out.
 

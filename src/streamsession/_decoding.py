@@ -1,7 +1,8 @@
 """From bytes to events over one run of `decode`: what the end of the body proves, and what not."""
 
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from itertools import compress
 from typing import Any, Final, Generic
 
 from ._errors import (
@@ -19,6 +20,7 @@ from ._json import is_cut_short
 from ._plan import Plan, StreamStats
 from ._request import Request
 from ._resume import ReplayFilter
+from ._validate import EventIterator
 
 __all__ = ["Decoding"]
 
@@ -29,9 +31,12 @@ _OF_DATA: Final = (AttributeError, LookupError, RecursionError, TypeError, Value
 class Decoding(Generic[EventT]):
     """Reads a stream from its first frame on, across the responses that resume it.
 
+    Frames that are events as they stand are validated as many at a time as came together. What a
+    `decode` makes of them, or a `ReplayFilter` lets pass, waits until the consumer asks for it.
+
     Attributes:
-        frame: The last frame handed to `decode`; None before the first.
-        index: Its number, counted from 0; -1 before the first.
+        ready: Events that can be handed over without waiting.
+        index: The number of the last frame that was read, counted from 0; -1 before the first.
     """
 
     def __init__(
@@ -40,21 +45,27 @@ class Decoding(Generic[EventT]):
         stats: StreamStats,
         *,
         read: Callable[[], Awaitable[bytes]],
+        read_now: Callable[[], bytes | None],
         resume: Callable[[StreamError], Awaitable[Request | None]],
         is_typed: bool,
     ) -> None:
         """Read with these from a response, which may have named its media type or not."""
-        self.frame: Any = None
+        self.ready: deque[EventT] = deque()
         self.index = -1
+        self._frame: Any = None  # the last one read
+        self._ready_of: Sequence[Any] = ()  # the frames of `ready`, and of what was ready with it
         self._plan = plan
         self._stats = stats
         self._is_typed = is_typed
         self._bytes_before = stats.bytes  # those of other attempts
         self._read = read
+        self._read_now = read_now
         self._resume = resume
         self._decoder: Decoder[Any] = plan.framing(max_event_bytes=plan.max_event_bytes)
         began_after = plan.request.headers.get("last-event-id", "")
         self._replay = ReplayFilter(began_after) if plan.resumable else None
+        self._came: Sequence[Any] = ()  # frames that came together and wait to be read
+        self._has_ended = False  # the body
         # The body has ended, and what it left may have been cut short.
         self._in_tail = False
         # Events of an unfinished frame, handed over only if it turns out to be the final one.
@@ -63,6 +74,16 @@ class Decoding(Generic[EventT]):
         self._last: object = None  # event handed over
         self._frames = self._read_frames()
         self._events = plan.decode(self._frames)
+        at_once = plan.validates and self._replay is None
+        self._validation = (
+            self._events if isinstance(self._events, EventIterator) and at_once else None
+        )
+
+    @property
+    def frame(self) -> Any:
+        """The frame of the last event that was handed over; later ones count if they gave none."""
+        waiting = len(self.ready)
+        return self._ready_of[-1 - waiting] if waiting else self._frame
 
     @property
     def last_event_id(self) -> str | None:
@@ -77,19 +98,46 @@ class Decoding(Generic[EventT]):
         retry = self._decoder.retry if isinstance(self._decoder, SSEDecoder) else None
         return None if retry is None else retry / 1000
 
-    async def next(self) -> EventT:
-        """The next event that the consumer wants to see.
+    async def fill(self) -> None:
+        """Have the next event that the consumer wants to see `ready`, with those that came with it.
 
         Raises:
             StopAsyncIteration: The stream has proved itself complete.
             StreamError: It ended in another way.
         """
+        while self._validation is not None:
+            frames = self._frames_now() or await self._next_frames()
+            if self._validate(self._validation, frames):
+                return
         while True:
             event = await self._next()
             if not isinstance(event, UnknownEvent) or self._plan.keeps_unknown:
                 self._last = event
-                return event  # type: ignore[return-value] # EventT includes UnknownEvent
+                self.ready.append(event)  # type: ignore[arg-type] # EventT includes UnknownEvent
+                self._ready_of = (self._frame,)
+                return
             self._stats.unknown_events += 1
+
+    def _validate(self, validation: EventIterator[Any], frames: Sequence[Any]) -> bool:
+        """Make events of frames that came together; whether any of them is `ready` now.
+
+        A frame that is none, or is behind the end, is left to `_next`, and all that follow it.
+        """
+        events = validation.read(frames)
+        read = len(events)
+        if read < len(frames) or not read or validation.is_complete:
+            self._came = frames[read:]
+            self._validation = None
+        if read:
+            self.index += read
+            self._frame = frames[read - 1]
+            if validation.unknown and not self._plan.keeps_unknown:
+                self._stats.unknown_events += validation.unknown
+                known = [not isinstance(event, UnknownEvent) for event in events]
+                events, frames = [*compress(events, known)], [*compress(frames, known)]
+            self._ready_of = frames
+            self.ready.extend(events)
+        return bool(events)
 
     async def _next(self) -> EventT | UnknownEvent:
         if self._held and not self._in_tail:
@@ -134,6 +182,7 @@ class Decoding(Generic[EventT]):
         finally:
             await self._frames.aclose()
             vars(self).pop("_read", None)  # bound to whoever holds this: a reference cycle
+            vars(self).pop("_read_now", None)
             vars(self).pop("_resume", None)
 
     def _truncated(self) -> StreamTruncated:
@@ -141,6 +190,36 @@ class Decoding(Generic[EventT]):
         return StreamTruncated(
             f"the body ended after {self.index + 1} frames: {self._plan.how_to_end}"
         )
+
+    def _frames_now(self) -> Sequence[Any]:
+        """Those frames that come next for which nothing need be awaited."""
+        if self._came or self._has_ended:
+            return ()
+        data = self._read_now()
+        return self._decoder.decode(data) if data else ()
+
+    async def _next_frames(self) -> Sequence[Any]:
+        """The frames that come next; none once the body, and of those that resume it, has ended."""
+        if self._came:
+            came, self._came = self._came, ()
+            return came
+        while not self._has_ended:
+            broken: StreamError | None = None
+            try:
+                while data := await self._read():
+                    if frames := self._decoder.decode(data):
+                        return frames
+                is_behind = self._replay is not None and self._replay.is_behind
+                if is_behind or not self._plan.clean_end_completes:
+                    broken = self._truncated()
+            except StreamInterrupted as exc:
+                broken = exc
+            if broken is None or not await self._go_on(broken):
+                self._has_ended = True
+                is_settled = self._replay is None or self._replay.is_settled
+                if isinstance(broken, StreamInterrupted) or (broken and not is_settled):
+                    raise broken
+        return ()
 
     async def _go_on(self, broken: StreamError) -> bool:
         """Read on in the response to another request; False if there is none."""
@@ -156,30 +235,18 @@ class Decoding(Generic[EventT]):
         return True
 
     async def _read_frames(self) -> AsyncGenerator[Any]:
-        """The frames of the response, and of those that resume it."""
+        """Each frame in its turn, then what the end of the body completes."""
         plan, replay = self._plan, self._replay
-        broken: StreamError | None = None
-        while True:
-            try:
-                while data := await self._read():
-                    for frame in self._decoder.decode(data):
-                        for new in (frame,) if replay is None else replay.new(frame):
-                            self.index += 1
-                            self.frame = new
-                            yield new
-                is_behind = replay is not None and replay.is_behind
-                broken = self._truncated() if is_behind or not plan.clean_end_completes else None
-            except StreamInterrupted as exc:
-                broken = exc
-            if broken is None or not await self._go_on(broken):
-                break
-        is_settled = replay is None or replay.is_settled
-        if broken is not None and (isinstance(broken, StreamInterrupted) or not is_settled):
-            raise broken
+        while frames := await self._next_frames():
+            for frame in frames:
+                for new in (frame,) if replay is None else replay.new(frame):
+                    self.index += 1
+                    self._frame = new
+                    yield new
         self._in_tail = True
         for frame in (*(replay.held if replay else ()), *self._decoder.flush()):
             self.index += 1
-            self.frame = frame
+            self._frame = frame
             yield frame
         if isinstance(self._decoder, SSEDecoder) and self._decoder.unfinished is not None:
             self._held = deque()

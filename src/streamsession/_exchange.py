@@ -5,6 +5,7 @@ An `Exchange` never refers to the `Stream` that the user holds: when that is dro
 
 import logging
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -21,7 +22,6 @@ from ._errors import (
     DecodeError,
     SessionError,
     SessionStateError,
-    StatusError,
     StreamClosed,
     StreamError,
     TimedOut,
@@ -32,6 +32,7 @@ from ._http import Response
 from ._plan import Plan, StreamStats
 from ._reports import is_acceptable, refusal
 from ._request import Request
+from ._retry import Backoff
 from ._runtime import AlarmRang, close_within, run_later
 
 __all__ = ["Exchange"]
@@ -62,12 +63,12 @@ class Exchange(Generic[EventT]):
         self.reply: Reply[EventT] = Reply()
         self.stats = StreamStats()
         self.response: Response | None = None
+        self._ready: deque[EventT] = deque()  # events to be handed over without waiting
         self._plan = plan
         self._decoding: Decoding[EventT] | None = None  # of the attempt under way
         self._last: object = None  # event
         self._begun = 0.0
-        self._failures = 0  # since there was progress
-        self._reconnection_time: float | None = None  # that the server asked for, in seconds
+        self._backoff = Backoff(plan.retry)
         self._skipping_since = 0.0  # what was read last; 0 if it gave the consumer an event
         self._busy = False  # a task is reading
         self._left: Flag | None = None  # set when it has left, for whoever waits for that
@@ -80,24 +81,31 @@ class Exchange(Generic[EventT]):
 
     async def next(self) -> EventT:
         """The next event; raises StopAsyncIteration once the stream has proved itself complete."""
-        event = await self._run(_pull)
-        stats = self.stats
-        stats.events += 1
-        stats.longest_gap = max(stats.longest_gap, self._clocks.waited)
-        self._clocks.begin("idle")
-        self._skipping_since = 0.0
-        self._failures = 0
+        if not self._ready:
+            await self._run(Decoding.fill)
+            self._skipping_since = 0.0
+            self._backoff.failures = 0
+            if self._clocks.waited or not self.stats.events:
+                self._note_wait()
+        event = self._ready.popleft()
+        self.stats.events += 1
         self._last = event
-        if isinstance(event, self._plan.final_events):
-            self.reply.complete = True
         if self._plan.keep_reply:
             self.reply.events.append(event)
+        if not self._ready and isinstance(event, self._plan.final_events):  # which is the last
+            self.reply.complete = True
+        return event
+
+    def _note_wait(self) -> None:
+        """An event was waited for, and is here."""
+        stats = self.stats
+        stats.longest_gap = max(stats.longest_gap, self._clocks.waited)
+        self._clocks.begin("idle")
         if stats.time_to_first_event is None:
             stats.time_to_first_event = time.monotonic() - self._begun
             self._log("first event after %.3f s", stats.time_to_first_event)
-        return event
 
-    async def _run(self, step: Callable[[Decoding[EventT]], Awaitable[T]]) -> T:
+    async def _run(self, step: Callable[[Decoding[Any]], Awaitable[T]]) -> T:
         """Take a step in the current attempt, or in another one if that failed before any event."""
         if self._busy:
             raise SessionStateError("another task reads the stream; open one for each task")
@@ -148,9 +156,11 @@ class Exchange(Generic[EventT]):
             self._plan,
             self.stats,
             read=self._read,
+            read_now=self._read_now,
             resume=self._resume,
             is_typed=bool(self.response.content_type),
         )
+        self._ready = self._decoding.ready
         return self._decoding
 
     async def _connect(self, request: Request) -> None:
@@ -171,6 +181,19 @@ class Exchange(Generic[EventT]):
             body = await self._read_up_to(_EXCERPT_BYTES, _EXCERPT_SECONDS)
             now = plan.retry.clock()
             raise refusal(status, media, response.headers, body, expected=accepted[0], now=now)
+
+    def _read_now(self) -> bytes | None:
+        """As `_read`, without its cost; None if that must be awaited.
+
+        Most often there is something to read already.
+        """
+        if self._skipping_since or self.response is None or not self._clocks.may_be_late:
+            return None
+        data = self.response.read_now()
+        if data:
+            self.stats.bytes += len(data)
+            self._skipping_since = time.monotonic()
+        return data
 
     async def _read(self) -> bytes:
         assert self.response is not None  # noqa: S101 - a decoding reads from a response
@@ -221,22 +244,12 @@ class Exchange(Generic[EventT]):
 
     def _delay(self, error: StreamError) -> float | None:
         """Seconds until the next attempt; None if there is none."""
-        retry = self._plan.retry
-        if not retry.is_transient(error) or not self._plan.request.replayable:
+        if not self._plan.request.replayable:
             return None
-        self._failures += 1
-        asked = error.retry_after if isinstance(error, StatusError) else None
         said = self._decoding.reconnection_time if self._decoding is not None else None
-        self._reconnection_time = self._reconnection_time if said is None else said
-        asked = self._reconnection_time if asked is None else asked
-        delay = retry.delay(self._failures, asked)
+        delay = self._backoff.delay(error, attempts=self.stats.attempts, reconnection_time=said)
         if delay is not None:
             self._log("trying again in %.3f s after %s", delay, type(error).__name__)
-        elif asked is not None and asked > retry.max_retry_after:
-            limit = f"max_retry_after is {retry.max_retry_after:g} s"
-            error.add_note(f"Not tried again: the server asked to wait {asked:g} s, {limit}.")
-        elif self._failures > 1:
-            error.add_note(f"Gave up after {self.stats.attempts} attempts.")
         return delay
 
     async def _sleep(self, seconds: float) -> None:
@@ -275,6 +288,7 @@ class Exchange(Generic[EventT]):
         """From now on whoever reads gets `why`, also a task that is reading already."""
         if self._why is None:
             self._why = why
+            self._ready = deque()  # not cleared: it tells how far the stream was read
             if self._busy and self._begun:
                 self._clocks.interrupt()
 
@@ -351,10 +365,6 @@ class Exchange(Generic[EventT]):
         if log.isEnabledFor(logging.DEBUG):
             said = message % values
             log.debug("session %s request %s: %s", self._plan.session_id, request_id or "-", said)
-
-
-def _pull(decoding: Decoding[EventT]) -> Awaitable[EventT]:
-    return decoding.next()
 
 
 async def _stay(decoding: Decoding[Any]) -> None:

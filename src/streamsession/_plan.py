@@ -63,6 +63,8 @@ class Plan(Generic[EventT]):
     framing: type[Decoder[Any]]
     content_types: tuple[str, ...]
     decode: Callable[[AsyncIterator[Any]], AsyncIterator[EventT | UnknownEvent]]
+    validates: bool
+    """Whether `decode` is no more than an `EventIterator` over the frames."""
     final_events: tuple[type[Any], ...]
     clean_end_completes: bool
     how_to_end: str

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ._errors import RemoteError, StreamError, UnexpectedContent, status_error
+from ._framing import payload_of
 from ._json import is_object, parse_json
 from ._retry import retry_after
-from ._validate import payload_of
 
-__all__ = ["is_acceptable", "refusal", "reported_error"]
+__all__ = ["ERROR_MENTION", "is_acceptable", "refusal", "reported_error"]
 
 _QUOTED: Final = 400  # characters in a message; all that came stays on the error
 
@@ -21,6 +21,10 @@ _PASSING: Final = frozenset({
 })  # fmt: skip
 
 
+ERROR_MENTION: Final[Mapping[type, Any]] = {str: '"error"', bytes: b'"error"'}
+"""What a payload that reports a failure holds, unless its frame is named `error`; by its type."""
+
+
 def reported_error(frame: Any) -> RemoteError | None:
     """The failure that a frame reports; None if it reports none.
 
@@ -30,8 +34,7 @@ def reported_error(frame: Any) -> RemoteError | None:
     payload, name = payload_of(frame)
     if not isinstance(payload, str | bytes):
         return None
-    mentioned = '"error"' in payload if isinstance(payload, str) else b'"error"' in payload
-    if name != "error" and not mentioned:
+    if name != "error" and ERROR_MENTION[type(payload)] not in payload:
         return None
     data = parse_json(payload)
     body = data

@@ -20,7 +20,7 @@ from ._errors import (
     TimedOut,
 )
 
-__all__ = ["RetryPolicy", "retry_after"]
+__all__ = ["Backoff", "RetryPolicy", "retry_after"]
 
 # Whole seconds in the standard; servers also send fractions, and negative ones. float() takes more.
 _NUMBER: Final = re.compile(r"[ \t]*-?[0-9]+(\.[0-9]*)?[ \t]*")
@@ -92,6 +92,47 @@ class RetryPolicy:
             return asked if asked <= self.max_retry_after else None
         doublings = min(attempt - 1, 62)  # past any max_delay, short of a float's range
         return self.random() * min(self.max_delay, self.base_delay * 2.0**doublings)
+
+
+class Backoff:
+    """The waits of one stream between its attempts.
+
+    Attributes:
+        failures: How many there were since the stream made progress.
+    """
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self.failures = 0
+        self._policy = policy
+        self._reconnection_time: float | None = None
+
+    def delay(
+        self, error: StreamError, *, attempts: int, reconnection_time: float | None
+    ) -> float | None:
+        """Seconds until the next attempt; None if there is none, which is noted on the error.
+
+        Args:
+            error: Why the last attempt failed.
+            attempts: How many requests were sent.
+            reconnection_time: Seconds that the stream said to wait, now or earlier; None if it
+                says nothing now.
+        """
+        if not self._policy.is_transient(error):
+            return None
+        self.failures += 1
+        if reconnection_time is not None:
+            self._reconnection_time = reconnection_time
+        asked = error.retry_after if isinstance(error, StatusError) else None
+        asked = self._reconnection_time if asked is None else asked
+        delay = self._policy.delay(self.failures, asked)
+        if delay is None:
+            limit = self._policy.max_retry_after
+            if asked is not None and asked > limit:
+                wait = f"the server asked to wait {asked:g} s, max_retry_after is {limit:g} s"
+                error.add_note(f"Not tried again: {wait}.")
+            elif self.failures > 1:
+                error.add_note(f"Gave up after {attempts} attempts.")
+        return delay
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:

@@ -8,13 +8,13 @@ import math
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Final, Generic, Self
+from typing import Any, ClassVar, Final, Generic, Self
 
 from anyio import CancelScope, current_time
 from anyio.lowlevel import current_token
 from typing_extensions import TypeVar
 
-__all__ = ["Alarm", "AlarmRang", "Guarded", "close_within", "new_alarm", "run_later"]
+__all__ = ["Alarm", "AlarmRang", "Begun", "Guarded", "close_within", "new_alarm", "run_later"]
 
 T = TypeVar("T")
 
@@ -34,8 +34,11 @@ class Alarm:
     left inside one call, never across a `yield` (https://peps.python.org/pep-0789/).
 
     Attributes:
+        may_be_late: Whether it may be set when what it limits has begun, and waits already.
         was_rung: Whether `ring` was called, ever.
     """
+
+    may_be_late: ClassVar[bool] = False  # a scope must surround all that its block enters
 
     def __init__(self) -> None:
         self._seconds: float | None = None
@@ -81,6 +84,8 @@ class _LoopAlarm(Alarm):
     Entering a cancel scope with a deadline costs 8 µs, as much as all the rest of reading an event.
     This timer is moved only when it fires, and interrupts as `asyncio.timeout` does.
     """
+
+    may_be_late = True
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
@@ -165,6 +170,28 @@ async def close_within(seconds: float, work: Awaitable[None]) -> bool:
     with CancelScope(shield=True, deadline=current_time() + seconds) as scope:
         await Guarded(work, cancels=0)
     return not scope.cancelled_caught
+
+
+class Begun(Generic[T]):
+    """What is left of something awaitable that has taken its first step and waits for a trap."""
+
+    def __init__(self, steps: Generator[Any, Any, T], trap: Any) -> None:
+        self._steps = steps
+        self._trap = trap
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        steps, trap = self._steps, self._trap
+        try:
+            while True:
+                try:
+                    argument = yield trap
+                except BaseException as exc:  # noqa: BLE001 - handed on
+                    trap = steps.throw(exc)
+                else:
+                    trap = steps.send(argument)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
 
 class Guarded(Generic[T]):

@@ -1,7 +1,7 @@
 """The session: an SDK's client class, guarding a connection pool and opening streams on it."""
 
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache, partial
 from types import EllipsisType
@@ -190,7 +190,7 @@ class AsyncSession(Guard, Generic[EventT]):
         return EventIterator(
             frames,
             reader=self._event_reader(),
-            remote_error=self.remote_error,
+            remote_error=self._own_remote_error,
             final_events=self.final_events or (),
             final_marker=self.final_marker,
         )
@@ -206,7 +206,7 @@ class AsyncSession(Guard, Generic[EventT]):
         return EventIterator(
             frames,
             reader=_reader_for(wire),
-            remote_error=self.remote_error,
+            remote_error=self._own_remote_error,
             final_events=(),
             final_marker=self.final_marker,
         )
@@ -295,7 +295,7 @@ class AsyncSession(Guard, Generic[EventT]):
         validate = partial(
             EventIterator[Any],
             reader=reader,
-            remote_error=self.remote_error,
+            remote_error=self._own_remote_error,
             final_events=finals or (),
             final_marker=self.final_marker,
         )
@@ -326,6 +326,7 @@ class AsyncSession(Guard, Generic[EventT]):
                 framing=framing,
                 content_types=(*accepted, *self.content_types),
                 decode=self.decode if custom else validate,
+                validates=not custom,
                 final_events=finals or (),
                 clean_end_completes=finals is None and self.final_marker is None,
                 how_to_end=how_to_end(finals, self.final_marker, custom=custom),
@@ -371,6 +372,11 @@ class AsyncSession(Guard, Generic[EventT]):
             async for answer in stream:
                 return answer
         raise DecodeError(f"the answer is of a type that {result!r} does not know")
+
+    @property
+    def _own_remote_error(self) -> Callable[[Any], RemoteError | None] | None:
+        is_own = type(self).remote_error is not AsyncSession.remote_error
+        return self.remote_error if is_own else None
 
     @classmethod
     def _event_reader(cls) -> EventReader[EventT]:

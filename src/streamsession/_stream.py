@@ -1,8 +1,8 @@
 """What the user reads from: one stream of events. It holds an `Exchange`, which does the work."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from types import TracebackType
-from typing import Generic, Self
+from typing import Any, Generic, Self
 from weakref import finalize
 
 from ._errors import SessionStateError
@@ -71,7 +71,7 @@ class Stream(AsyncGenerator[EventT, None], Generic[EventT]):
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> EventT:
+    def __anext__(self) -> Coroutine[Any, Any, EventT]:
         """The next event.
 
         Raises:
@@ -79,7 +79,7 @@ class Stream(AsyncGenerator[EventT, None], Generic[EventT]):
             StreamError: It ended in any other way; what had arrived is on the error.
             SessionStateError: It had ended before, or another task reads it.
         """
-        return await self._exchange.next()
+        return self._exchange.next()
 
     async def asend(self, value: None) -> EventT:
         """The next event, as `__anext__`: a stream takes no values."""

@@ -1,6 +1,6 @@
 """From frame to event: decides by the discriminator, straight from the bytes. No I/O, no clock."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Annotated, Any, Generic, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, Discriminator, TypeAdapter, ValidationError
@@ -9,10 +9,11 @@ from pydantic_core import to_json
 from ._errors import DecodeError, RemoteError
 from ._events import EventT, UnknownEvent
 from ._explain import errors_of, explain
-from ._framing import ServerSentEvent
+from ._framing import payload_of
 from ._json import is_object, parse_json
+from ._reports import ERROR_MENTION, reported_error
 
-__all__ = ["EventIterator", "EventReader", "payload_of"]
+__all__ = ["EventIterator", "EventReader"]
 
 
 class EventReader(Generic[EventT]):
@@ -46,7 +47,7 @@ class EventReader(Generic[EventT]):
                 f"{', '.join(model.__name__ for model in known)} each a "
                 '`type: Literal["..."] = "..."` of its own'
             )
-        self._validate = validator.validate_json
+        self.validate: Callable[[str | bytes], EventT] = validator.validate_json
 
     def read(self, payload: str | bytes, name: str = "") -> EventT | UnknownEvent:
         """The event in a payload, or an `UnknownEvent` if its type is none of the declared.
@@ -60,7 +61,7 @@ class EventReader(Generic[EventT]):
         """
         text = self._named(payload, name) if name and self._key else payload
         try:
-            event: EventT = self._validate(text)
+            event: EventT = self.validate(text)
         except ValidationError as exc:
             unknown = self._unknown_type(exc, payload, name)
             if unknown is not None:
@@ -157,6 +158,10 @@ class EventIterator(AsyncIterator[EventT | UnknownEvent]):
     """Each frame as an event, until the final event or marker: what `AsyncSession.decode` does.
 
     Not a generator: one that a `decode` leaves early would have to be closed by the event loop.
+
+    Attributes:
+        is_complete: Whether the final event or marker has come.
+        unknown: How many of the events that `read` returned last are of an unknown type.
     """
 
     def __init__(
@@ -164,37 +169,76 @@ class EventIterator(AsyncIterator[EventT | UnknownEvent]):
         frames: AsyncIterator[Any],
         *,
         reader: EventReader[EventT],
-        remote_error: Callable[[Any], RemoteError | None],
+        remote_error: Callable[[Any], RemoteError | None] | None,
         final_events: tuple[type[Any], ...],
         final_marker: str | None,
     ) -> None:
+        """Read these frames; a `remote_error` of None is `reported_error`."""
+        self.is_complete = False
+        self.unknown = 0
         self._frames = frames
-        self._read = reader.read
+        self._reader = reader
         self._remote_error = remote_error
         self._final_events = final_events
         self._marker = () if final_marker is None else (final_marker, final_marker.encode())
-        self._is_complete = False
 
     async def __anext__(self) -> EventT | UnknownEvent:
-        if self._is_complete:
+        if self.is_complete:
             raise StopAsyncIteration
         frame = await anext(self._frames)
         payload, name = payload_of(frame)
-        if self._marker and payload == self._marker[isinstance(payload, bytes)]:
-            self._is_complete = True
+        if self._is_marker(payload):
+            self.is_complete = True
             raise StopAsyncIteration
-        if error := self._remote_error(frame):
+        if error := (self._remote_error or reported_error)(frame):
             raise error
-        event = self._read(payload, name)
-        self._is_complete = isinstance(event, self._final_events)
+        event = self._reader.read(payload, name)
+        self.is_complete = isinstance(event, self._final_events)
         return event
 
+    def read(self, frames: Sequence[Any]) -> list[EventT | UnknownEvent]:
+        """The events in frames that came together, one for each, until the final event.
 
-def payload_of(frame: Any) -> tuple[Any, str]:
-    """The JSON text that a frame carries, and the type it names; "" if it names none.
+        The first that is none, whatever it is instead, and all behind it are left out: iterate over
+        them, to see what it is.
+        """
+        events: list[EventT | UnknownEvent] = []
+        self.unknown = 0
+        marker, validate, finals = self._marker, self._reader.validate, self._final_events
+        asks_of_all = self._remote_error is not None
+        event: EventT | UnknownEvent | None
+        try:
+            for frame in frames:
+                payload, name = payload_of(frame)
+                if (
+                    asks_of_all
+                    or name
+                    or payload in marker
+                    or ERROR_MENTION[type(payload)] in payload
+                ):
+                    event = self._judge(frame, payload, name)
+                else:
+                    try:
+                        event = validate(payload)
+                    except ValidationError:
+                        event = self._judge(frame, payload, name)
+                if event is None:
+                    break
+                events.append(event)
+                if isinstance(event, finals):
+                    self.is_complete = True
+                    break
+        except Exception:  # noqa: BLE001 - raised again when it is this frame's turn
+            return events
+        return events
 
-    A frame of a framing of one's own is taken for its text: it must be `str` or `bytes`.
-    """
-    if isinstance(frame, ServerSentEvent):
-        return frame.data, "" if frame.event == "message" else frame.event
-    return frame, ""
+    def _judge(self, frame: Any, payload: Any, name: str) -> EventT | UnknownEvent | None:
+        """The event in a frame; None if it is none."""
+        if self._is_marker(payload) or (self._remote_error or reported_error)(frame):
+            return None
+        event = self._reader.read(payload, name)
+        self.unknown += isinstance(event, UnknownEvent)
+        return event
+
+    def _is_marker(self, payload: Any) -> bool:
+        return bool(self._marker) and payload == self._marker[isinstance(payload, bytes)]

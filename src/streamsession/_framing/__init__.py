@@ -2,6 +2,7 @@
 
 from ._decoder import DEFAULT_MAX_EVENT_BYTES, Decoder
 from ._json_lines import JSONLinesDecoder
+from ._payload import payload_of
 from ._sse import InheritedId, ServerSentEvent, SSEDecoder
 
 __all__ = [
@@ -11,4 +12,5 @@ __all__ = [
     "JSONLinesDecoder",
     "SSEDecoder",
     "ServerSentEvent",
+    "payload_of",
 ]

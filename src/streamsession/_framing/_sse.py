@@ -6,6 +6,8 @@ The standard: https://html.spec.whatwg.org/multipage/server-sent-events.html#par
 import copy
 import re
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import ClassVar, Final, NamedTuple
 
 from .._errors import EventTooLarge
@@ -49,6 +51,11 @@ class ServerSentEvent(NamedTuple):
     retry: int | None = None
 
 
+# What `ServerSentEvent(...)` itself calls, at a third of the cost.
+_event: Final[Callable[[tuple[str, str, str, int | None]], ServerSentEvent]]
+_event = partial(tuple.__new__, ServerSentEvent)  # pyright: ignore[reportUnknownMemberType]
+
+
 class SSEDecoder:
     """Cuts a body into server-sent events.
 
@@ -63,6 +70,7 @@ class SSEDecoder:
         self._lines = LineCutter()
         self._limit = EventLimit(max_event_bytes)
         self._after_cr = False
+        self._is_between_events = False
         self._last_event_id = ""
         self._retry: int | None = None
         # The buffers of the standard, and the size of the event so far with an LF after each field.
@@ -100,10 +108,14 @@ class SSEDecoder:
 
     def decode(self, data: bytes) -> list[ServerSentEvent]:
         """The events whose blank line these bytes bring; raises as `Decoder.decode` says."""
-        if self._limit.exceeded:
-            return self._limit.hand_over([])
-        data = self._with_lf_only(data)
-        return self._limit.hand_over(self._plain_events(data) or self._events(data))
+        if self._after_cr or _CR in data:
+            data = self._with_lf_only(data)
+        events = self._plain_events(data) if self._is_between_events else None
+        if not events:
+            events = [] if self._limit.exceeded else self._events(data)
+            between = not self._size and self._lines.between_lines
+            self._is_between_events = between and not self._limit.exceeded
+        return self._limit.hand_over(events)
 
     def flush(self) -> list[ServerSentEvent]:
         """Nothing, see `unfinished`; raises as `Decoder.flush` says."""
@@ -118,17 +130,23 @@ class SSEDecoder:
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         return data
 
-    def _plain_events(self, data: bytes) -> list[ServerSentEvent]:
-        """What `_events` would return, at half the cost, for nothing but whole plain events."""
-        if self._size or not self._lines.between_lines or len(data) > self._limit.max_bytes:
-            return []
-        events: list[ServerSentEvent] = []
-        text = data.decode("utf-8", "replace")
-        for type_, value, rest in _PLAIN_EVENT_OR_REST.findall(text):
-            if rest:
-                return []
-            events.append(ServerSentEvent(type_ or "message", value, self._id, self._retry))
-        return events
+    def _plain_events(self, data: bytes) -> list[ServerSentEvent] | None:
+        """What `_events` would return, at a fraction of the cost, for whole plain events only."""
+        if len(data) > self._limit.max_bytes:
+            return None
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            text = data.decode("utf-8", "replace")  # takes twice as long, also if nothing is wrong
+        last_id, retry = self._id, self._retry
+        if text[:6] == "data: " and text[-2:] == "\n\n":
+            values = text[6:-2].split("\n\ndata: ")
+            if text.count("\n") == 2 * len(values):  # one line each
+                return [_event(("message", value, last_id, retry)) for value in values]
+        found = _PLAIN_EVENT_OR_REST.findall(text)
+        if found and found[-1][2]:
+            return None
+        return [_event((name or "message", value, last_id, retry)) for name, value, _ in found]
 
     def _events(self, data: bytes) -> list[ServerSentEvent]:
         events: list[ServerSentEvent] = []

@@ -9,7 +9,7 @@ from anyio import CancelScope
 from anyio.lowlevel import checkpoint
 
 from .._errors import StreamInterrupted, UnexpectedContent
-from .._runtime import Guarded
+from .._runtime import Begun, Guarded
 from ._translate import forget_locals, raise_as_ours
 
 __all__ = ["Response"]
@@ -45,11 +45,33 @@ class Response:
         # Not aiter_raw(), which adds a layer, nor aiter_bytes(), which inflates without a bound.
         self._chunks = aiter(raw.stream)
         self._inflater = _inflater(raw.headers.get("content-encoding", ""))
+        self._begun: Begun[bytes] | None = None  # the next chunk, which must be waited for
         self._on_close: Callable[[], None] | None = on_close
         self._is_suspended = False  # the library's generators are, in the middle of the body
 
     def __repr__(self) -> str:
         return f"<Response {self.status} request_id={self.request_id!r}>"
+
+    def read_now(self) -> bytes | None:
+        """The next bytes of the body, if they are there already; b"" at its end.
+
+        None if they are not: then `read` must be awaited next. Raises as that does.
+        """
+        if self._inflater is not None:
+            return None
+        self._is_suspended = False
+        try:
+            steps = anext(self._chunks).__await__()
+            self._begun = Begun(steps, next(steps))
+        except StopIteration as end:
+            self._is_suspended = True
+            return end.value or None
+        except StopAsyncIteration:
+            return b""
+        except BaseException as exc:  # noqa: BLE001 - translated or raised again
+            forget_locals(exc)
+            raise_as_ours(exc, answered=True)
+        return None
 
     async def read(self) -> bytes:
         """The next bytes of the body, decompressed, as soon as there are any; b"" at its end.
@@ -64,8 +86,9 @@ class Response:
                 await checkpoint()  # little comes in and much goes out: others have their turn
                 return piece
             self._is_suspended = False
+            begun, self._begun = self._begun, None
             try:
-                chunk: bytes = await Guarded(anext(self._chunks))
+                chunk: bytes = await Guarded(begun or anext(self._chunks))
             except StopAsyncIteration:
                 if self._inflater is not None:
                     self._inflater.end()

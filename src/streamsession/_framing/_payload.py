@@ -1,0 +1,18 @@
+"""What a frame carries, whatever framing cut it out. Reads none of it."""
+
+from typing import Any
+
+from ._sse import ServerSentEvent
+
+__all__ = ["payload_of"]
+
+
+def payload_of(frame: Any) -> tuple[Any, str]:
+    """The JSON text that a frame carries, and the type it names; "" if it names none.
+
+    A frame of a framing of one's own is taken for its text: it must be `str` or `bytes`.
+    """
+    if type(frame) is ServerSentEvent:
+        name, data, _, _ = frame
+        return data, "" if name == "message" else name
+    return frame, ""

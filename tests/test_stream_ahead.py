@@ -1,0 +1,208 @@
+"""Events that came together are made ahead, and nothing shows it: each has its turn."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from streamsession import (
+    AsyncSession,
+    DecodeError,
+    EventTooLarge,
+    RemoteError,
+    RetryPolicy,
+    ServerSentEvent,
+    SessionClosed,
+    StreamError,
+    StreamInterrupted,
+    StreamTruncated,
+    UnknownEvent,
+)
+from streamsession.testing import HANG_UP, Step, mock_stream, sse, sse_event
+from tests.acme import BASE_URL, FINISH, Acme, Finish, Token, chat, token
+
+pytestmark = pytest.mark.anyio
+
+ONCE = RetryPolicy(attempts=1)
+
+
+def playing(*steps: Step) -> httpx.MockTransport:
+    return httpx.MockTransport(mock_stream(*steps))
+
+
+def numbered(*texts: str) -> bytes:
+    """Tokens in one chunk, each with an id: 1, 2, 3."""
+    events = (sse_event(Token(text=text), id=str(n)) for n, text in enumerate(texts, 1))
+    return b"".join(events)
+
+
+async def read_to_its_end(session: Acme) -> tuple[list[str], StreamError]:
+    """The texts that were handed over, and how the stream failed."""
+    texts: list[str] = []
+    with pytest.raises(StreamError) as caught:  # noqa: PT012 - what comes before it counts, too
+        async for text in session.stream().text():
+            texts.append(text)  # noqa: PERF401
+    assert caught.value.partial.text == "".join(texts)
+    return texts, caught.value
+
+
+class Refused(Exception):
+    """What a session's own hook raises."""
+
+
+async def test_a_frame_that_is_no_event_fails_when_those_before_it_were_handed_over() -> None:
+    bad = sse_event('{"type": "token"}', id="9")
+    async with Acme(transport=playing(numbered("a", "b") + bad + FINISH), retry=ONCE) as session:
+        texts, error = await read_to_its_end(session)
+
+    assert texts == ["a", "b"]
+    assert isinstance(error, DecodeError)
+    assert (error.index, error.last_event_id) == (2, "9")
+    assert error.frame == ServerSentEvent(data='{"type": "token"}', id="9")
+
+
+async def test_a_report_fails_when_those_before_it_were_handed_over() -> None:
+    report = sse({"error": {"message": "Overloaded"}})
+    async with Acme(transport=playing(chat("a")[:-1] + b"\n" + report), retry=ONCE) as session:
+        assert (await session.stream().collect()).text == "a"
+    async with Acme(transport=playing(token("a") + report + FINISH), retry=ONCE) as session:
+        texts, error = await read_to_its_end(session)
+
+    assert texts == ["a"]
+    assert isinstance(error, RemoteError)
+
+
+@pytest.mark.parametrize("end", [HANG_UP, b""])
+async def test_a_body_that_ends_after_them_fails_when_all_were_handed_over(end: Step) -> None:
+    async with Acme(transport=playing(token("a") + token("b"), end), retry=ONCE) as session:
+        texts, error = await read_to_its_end(session)
+
+    assert texts == ["a", "b"]
+    assert isinstance(error, StreamInterrupted if end is HANG_UP else StreamTruncated)
+
+
+async def test_one_that_is_too_large_fails_when_those_before_it_were_handed_over() -> None:
+    body = token("a") + token("b" * 100)
+    async with Acme(transport=playing(body), retry=ONCE, max_event_bytes=64) as session:
+        texts, error = await read_to_its_end(session)
+
+    assert texts == ["a"]
+    assert isinstance(error, EventTooLarge)
+
+
+async def test_a_session_that_is_left_tells_the_id_of_what_was_handed_over() -> None:
+    async with Acme(transport=playing(numbered("a", "b", "c")), retry=ONCE) as session:
+        stream = session.stream()
+        assert [await anext(stream), await anext(stream)] == [Token(text="a"), Token(text="b")]
+    with pytest.raises(SessionClosed) as caught:
+        await anext(stream)
+
+    assert caught.value.last_event_id == "2"
+    assert caught.value.partial.text == "ab"
+
+
+async def test_those_of_unknown_types_are_counted_and_hide_no_id() -> None:
+    unknown = sse_event('{"type": "news"}', id="x")
+    body = numbered("a") + unknown + sse_event(Token(text="b"), id="2")
+    async with Acme(transport=playing(body), retry=ONCE) as session:
+        stream = session.stream()
+        assert [await anext(stream), await anext(stream)] == [Token(text="a"), Token(text="b")]
+        assert stream.stats.unknown_events == 1
+        assert stream.stats.events == 2
+    with pytest.raises(SessionClosed) as caught:
+        await anext(stream)
+
+    assert caught.value.last_event_id == "2"
+
+
+async def test_those_of_unknown_types_may_come_alone() -> None:
+    news = sse('{"type": "news"}')
+    async with Acme(transport=playing(news + news, news, chat("a")), retry=ONCE) as session:
+        stream = session.stream()
+        assert (await stream.collect()).events == [Token(text="a"), Finish()]
+
+    assert stream.stats.unknown_events == 3
+
+
+async def test_they_are_delivered_where_the_union_has_them() -> None:
+    class Tolerant(AsyncSession[Token | UnknownEvent | Finish]):
+        base_url = BASE_URL
+        final_events = (Finish,)
+
+    body = token("a") + sse('{"type": "news"}') + FINISH
+    async with Tolerant(transport=playing(body)) as session:
+        reply = await session.open_stream("GET", "/").collect()
+
+    unknown = UnknownEvent(type="news", data='{"type": "news"}')
+    assert reply.events == [Token(text="a"), unknown, Finish()]
+
+
+async def test_what_comes_behind_the_final_event_is_not_looked_at() -> None:
+    async with Acme(transport=playing(chat("a") + b"data: nothing\n\n"), retry=ONCE) as session:
+        assert (await session.stream().collect()).text == "a"
+
+
+async def test_what_comes_behind_the_marker_is_not_looked_at() -> None:
+    class Marked(AsyncSession[Token | Finish]):
+        base_url = BASE_URL
+        final_marker = "[DONE]"
+
+    body = token("a") + token("b") + sse("[DONE]", "[DONE]", "nothing")
+    async with Marked(transport=playing(body)) as session:
+        stream = session.open_stream("GET", "/")
+        assert (await stream.collect()).text == "ab"
+        assert stream.reply.complete
+
+
+class Particular(Acme):
+    """A session with a hook of its own."""
+
+    retry = ONCE
+
+    def remote_error(self, frame: ServerSentEvent) -> RemoteError | None:
+        if "c" in frame.data:
+            raise Refused
+        return RemoteError("no b") if '"b"' in frame.data else None
+
+
+@pytest.mark.parametrize(("second", "kind"), [("b", RemoteError), ("c", Refused)])
+async def test_a_hook_is_asked_of_every_frame_and_what_it_says_has_its_turn(
+    second: str, kind: type[Exception]
+) -> None:
+    for steps in ([token("a"), token(second)], [token("a") + token(second)]):
+        async with Particular(transport=playing(*steps)) as session:
+            stream = session.stream()
+            assert await anext(stream) == Token(text="a")
+            with pytest.raises(kind):
+                await anext(stream)
+
+
+async def test_a_decode_of_ones_own_gets_each_frame_when_the_consumer_asks() -> None:
+    seen: list[str] = []
+
+    class Custom(Acme):
+        async def decode(self, frames: AsyncIterator[Any]) -> AsyncIterator[Token | Finish]:
+            async for frame in frames:
+                seen.append(frame.id)
+                yield Token(text=frame.id)
+
+    async with Custom(transport=playing(numbered("a", "b", "c")), retry=ONCE) as session:
+        stream = session.stream()
+        assert await anext(stream) == Token(text="1")
+        assert seen == ["1"]
+        assert await anext(stream) == Token(text="2")
+        assert seen == ["1", "2"]
+        await stream.aclose()
+
+
+async def test_the_chunks_in_which_they_come_make_no_difference() -> None:
+    body = numbered("a", "b") + sse('{"type": "news"}') + token("ü") + FINISH
+    for size in (1, 7, 40, len(body)):
+        chunks = [body[start : start + size] for start in range(0, len(body), size)]
+        async with Acme(transport=playing(*chunks), retry=ONCE) as session:
+            stream = session.stream()
+            reply = await stream.collect()
+        assert reply.text == "abü"
+        assert (stream.stats.events, stream.stats.unknown_events) == (4, 1)
+        assert stream.stats.bytes == len(body)
