@@ -91,8 +91,9 @@ async def test_one_that_is_too_large_fails_when_those_before_it_were_handed_over
     assert isinstance(error, EventTooLarge)
 
 
-async def test_a_session_that_is_left_tells_the_id_of_what_was_handed_over() -> None:
-    async with Acme(transport=playing(numbered("a", "b", "c")), retry=ONCE) as session:
+@pytest.mark.parametrize("rest", [b"", FINISH, sse("nothing"), sse({"error": {}}) + FINISH])
+async def test_a_session_that_is_left_tells_the_id_of_what_was_handed_over(rest: bytes) -> None:
+    async with Acme(transport=playing(numbered("a", "b", "c") + rest), retry=ONCE) as session:
         stream = session.stream()
         assert [await anext(stream), await anext(stream)] == [Token(text="a"), Token(text="b")]
     with pytest.raises(SessionClosed) as caught:

@@ -126,17 +126,17 @@ class Decoding(Generic[EventT]):
         events = validation.read(frames)
         read = len(events)
         if read < len(frames) or not read or validation.is_complete:
-            self._came = frames[read:]
+            frames, self._came = frames[:read], frames[read:]
             self._validation = None
         if read:
             self.index += read
-            self._frame = frames[read - 1]
+            self._frame = frames[-1]
             if validation.unknown and not self._plan.keeps_unknown:
                 self._stats.unknown_events += validation.unknown
                 known = [not isinstance(event, UnknownEvent) for event in events]
                 events, frames = [*compress(events, known)], [*compress(frames, known)]
             self._ready_of = frames
-            self.ready.extend(events)
+            self.ready.extend(events)  # type: ignore[arg-type] # as in `fill`
         return bool(events)
 
     async def _next(self) -> EventT | UnknownEvent:

@@ -52,8 +52,10 @@ class ServerSentEvent(NamedTuple):
 
 
 # What `ServerSentEvent(...)` itself calls, at a third of the cost.
-_event: Final[Callable[[tuple[str, str, str, int | None]], ServerSentEvent]]
-_event = partial(tuple.__new__, ServerSentEvent)  # pyright: ignore[reportUnknownMemberType]
+_event: Final[Callable[[tuple[str, str, str, int | None]], ServerSentEvent]] = partial(
+    tuple.__new__,  # pyright: ignore[reportUnknownMemberType] # of any class
+    ServerSentEvent,
+)
 
 
 class SSEDecoder:
