@@ -1,7 +1,7 @@
 """From bytes to events over one run of `decode`: what the end of the body proves, and what not."""
 
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any, Final, Generic
 
 from ._errors import (
@@ -155,29 +155,46 @@ class Decoding(Generic[EventT]):
         self._decoder = self._plan.framing(max_event_bytes=self._plan.max_event_bytes)
         return True
 
+    def _cut(self, data: bytes = b"") -> Sequence[Any]:
+        """The frames that some bytes complete, or without any, the end of the body.
+
+        What the decoder skips meanwhile is counted.
+        """
+        decoder = self._decoder
+        skipped = getattr(decoder, "skipped", 0)
+        try:
+            return decoder.decode(data) if data else decoder.flush()
+        except DecodeError as exc:
+            exc.index = self.index + 1  # the decoder counts from the beginning of its response
+            raise
+        finally:
+            self._stats.skipped += getattr(decoder, "skipped", 0) - skipped
+
     async def _read_frames(self) -> AsyncGenerator[Any]:
         """The frames of the response, and of those that resume it."""
         plan, replay = self._plan, self._replay
         broken: StreamError | None = None
         while True:
+            is_cut, tail = True, list[Any]()
             try:
                 while data := await self._read():
-                    for frame in self._decoder.decode(data):
+                    for frame in self._cut(data):
                         for new in (frame,) if replay is None else replay.new(frame):
                             self.index += 1
                             self.frame = new
                             yield new
-                is_behind = replay is not None and replay.is_behind
+                tail += self._cut()
+                is_cut, is_behind = False, replay is not None and replay.is_behind
                 broken = self._truncated() if is_behind or not plan.clean_end_completes else None
-            except StreamInterrupted as exc:
+            except (StreamInterrupted, StreamTruncated) as exc:  # the latter is of the framing
                 broken = exc
             if broken is None or not await self._go_on(broken):
                 break
         is_settled = replay is None or replay.is_settled
-        if broken is not None and (isinstance(broken, StreamInterrupted) or not is_settled):
+        if broken is not None and (is_cut or not is_settled):
             raise broken
         self._in_tail = True
-        for frame in (*(replay.held if replay else ()), *self._decoder.flush()):
+        for frame in (*(replay.held if replay else ()), *tail):
             self.index += 1
             self.frame = frame
             yield frame

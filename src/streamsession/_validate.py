@@ -9,7 +9,7 @@ from pydantic_core import to_json
 from ._errors import DecodeError, RemoteError
 from ._events import EventT, UnknownEvent
 from ._explain import errors_of, explain
-from ._framing import ServerSentEvent
+from ._framing import EventStreamMessage, ServerSentEvent
 from ._json import is_object, parse_json
 
 __all__ = ["EventIterator", "EventReader", "payload_of"]
@@ -19,7 +19,7 @@ class EventReader(Generic[EventT]):
     """Makes events of one declared type from payloads.
 
     A union of models is decided by the field that is a `Literal` in each of them, `type` by custom;
-    where the JSON lacks it, the name of the server-sent event stands in.
+    where the JSON lacks it, the type that the framing named stands in.
 
     Raises:
         TypeError: The union's members have no such field, so that one could pass for another.
@@ -197,4 +197,6 @@ def payload_of(frame: Any) -> tuple[Any, str]:
     """
     if isinstance(frame, ServerSentEvent):
         return frame.data, "" if frame.event == "message" else frame.event
+    if isinstance(frame, EventStreamMessage):
+        return frame.payload or b"{}", frame.event_type  # botocore reads an empty one so, too
     return frame, ""

@@ -5,7 +5,7 @@ from typing import ClassVar, Final, Protocol, TypeVar
 
 __all__ = ["DEFAULT_MAX_EVENT_BYTES", "Decoder"]
 
-# Smithy allows a payload of an AWS event stream as much.
+# What smithy-python allows a message of an AWS event stream.
 DEFAULT_MAX_EVENT_BYTES: Final = 16 * 1024 * 1024
 
 FrameT_co = TypeVar("FrameT_co", covariant=True)
