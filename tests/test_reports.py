@@ -20,6 +20,7 @@ from streamsession import (
     StreamError,
     UnexpectedContent,
 )
+from streamsession._framing._event_stream import EventStreamMessage, HeaderValue
 from streamsession._reports import is_acceptable, refusal, reported_error
 
 
@@ -35,6 +36,16 @@ NOTHING_SAID = "the server reported an error"
 
 # The shapes as the APIs send them; see their documentation.
 REPORTS: dict[str, tuple[dict[str, Any], Said]] = {
+    "Mistral": (
+        {
+            "object": "error",
+            "message": "Service tier capacity exceeded for this model.",
+            "type": "service_tier_capacity_exceeded",
+            "param": None,
+            "code": "3505",
+        },
+        Said("Service tier capacity exceeded for this model.", "service_tier_capacity_exceeded"),
+    ),
     "OpenAI chat": (
         {
             "error": {
@@ -226,6 +237,101 @@ def test_a_report_that_is_no_object_is_quoted_from_bytes_too(said: Any) -> None:
 def test_a_json_line_reports_as_its_decoder_cuts_it_out() -> None:
     frames = JSONLinesDecoder().decode(b'{"response":"Hel"}\n{"error":"it broke"}\n')
     assert [told(frame) for frame in frames] == [None, Said("it broke")]
+
+
+# Reports in an event stream of AWS
+
+
+def exception(name: str, payload: bytes) -> EventStreamMessage:
+    headers: dict[str, HeaderValue] = {":message-type": "exception", ":exception-type": name}
+    return EventStreamMessage(headers, payload)
+
+
+def failed(**headers: HeaderValue) -> EventStreamMessage:
+    named = {f":error-{name}": value for name, value in headers.items()}
+    return EventStreamMessage({":message-type": "error", **named})
+
+
+def test_an_exception_is_named_in_its_headers_and_described_in_its_payload() -> None:
+    frame = exception("throttlingException", b'{"message":"Too many tokens, please wait"}')
+
+    assert told(frame) == Said(
+        "Too many tokens, please wait", "throttlingException", retryable=True
+    )
+
+
+def test_an_error_has_all_that_it_says_in_its_headers() -> None:
+    said = Said("Oh no", "InternalError", retryable=True)
+
+    assert told(failed(code="InternalError", message="Oh no")) == said
+
+
+@pytest.mark.parametrize(
+    ("payload", "message", "data"),
+    [
+        (b'{"Message":"m","ErrorCode":"StreamBroken"}', "m", {"ErrorCode": "StreamBroken"}),
+        (b'{"message":"m","originalStatusCode":400}', "m", {"originalStatusCode": 400}),
+        (b"{}", NOTHING_SAID, {}),
+        (b'{"message":null}', NOTHING_SAID, {}),
+        (b"", NOTHING_SAID, None),
+        (b"it broke", "it broke", None),
+        (b"\xff", "\ufffd", None),
+    ],
+)
+def test_an_exception_may_say_anything(payload: bytes, message: str, data: Any) -> None:
+    reported = reported_error(exception("modelError", payload))
+
+    assert reported is not None
+    assert (str(reported), reported.type, reported.retryable) == (message, "modelError", False)
+    assert reported.data is None if data is None else data.items() <= reported.data.items()
+
+
+def test_an_error_without_headers_of_its_own_is_one_all_the_same() -> None:
+    assert told(failed()) == Said(NOTHING_SAID)
+    assert told(EventStreamMessage({":message-type": "exception"})) == Said(NOTHING_SAID)
+    assert told(failed(code=7, message=b"x")) == Said(NOTHING_SAID)
+
+
+@pytest.mark.parametrize("kind", ["event", "Exception", None, 1])
+def test_a_message_of_another_kind_is_no_report(kind: HeaderValue | None) -> None:
+    headers: dict[str, HeaderValue] = {":event-type": "token", ":exception-type": "x"}
+    headers |= {} if kind is None else {":message-type": kind}
+
+    assert reported_error(EventStreamMessage(headers, b'{"message":"m"}')) is None
+
+
+@every_report
+def test_an_event_may_report_as_in_every_framing(report: dict[str, Any], said: Said) -> None:
+    assert told(EventStreamMessage({":message-type": "event"}, json.dumps(report).encode())) == said
+
+
+# Those of Bedrock are in https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStreamOutput.html
+# and among the errors of the operation; the others are of SageMaker, Transcribe and S3.
+@pytest.mark.parametrize(
+    ("name", "retryable"),
+    [
+        ("internalServerException", True),
+        ("modelStreamErrorException", True),
+        ("serviceUnavailableException", True),
+        ("throttlingException", True),
+        ("ThrottlingException", True),
+        ("modelTimeoutException", True),
+        ("modelNotReadyException", True),
+        ("InternalStreamFailure", True),
+        ("InternalFailureException", True),
+        ("SlowDown", True),
+        ("validationException", False),
+        ("accessDeniedException", False),
+        ("modelErrorException", False),
+        ("", False),
+    ],
+)
+def test_the_name_of_an_exception_tells_whether_it_passes(name: str, *, retryable: bool) -> None:
+    assert told(exception(name, b'{"message":"m"}')) == Said("m", name, retryable)
+    assert told(failed(code=name, message="m")) == Said("m", name, retryable)
+
+
+# Whatever comes
 
 
 def test_a_frame_of_a_framing_of_ones_own_is_no_report() -> None:

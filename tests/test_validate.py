@@ -34,6 +34,7 @@ from streamsession import (
 )
 from streamsession._explain import explain
 from streamsession._framing import payload_of
+from streamsession._framing._event_stream import EventStreamMessage, HeaderValue
 from streamsession._reports import reported_error
 from streamsession._validate import EventIterator, EventReader
 
@@ -740,6 +741,21 @@ def test_the_payload_of_a_frame_is_its_data() -> None:
     assert payload_of("x") == ("x", "")
 
 
+def message(name: HeaderValue, payload: bytes) -> EventStreamMessage:
+    return EventStreamMessage({":message-type": "event", ":event-type": name}, payload)
+
+
+def test_the_name_of_a_message_is_its_event_type() -> None:
+    assert payload_of(message("token", b'{"text":"x"}')) == (b'{"text":"x"}', "token")
+    assert payload_of(EventStreamMessage({}, b"x")) == (b"x", "")
+    assert payload_of(message(1, b"x")) == (b"x", "")
+
+
+def test_a_message_without_a_payload_is_an_object_without_members() -> None:
+    assert payload_of(message("token", b"")) == (b"{}", "token")
+    assert read(Token | Finish, *payload_of(message("token", b""))) == Token()
+
+
 class Frames:
     """Hands over frames, and tells how many were asked for."""
 
@@ -802,6 +818,17 @@ async def test_frames_may_be_bytes() -> None:
 
 
 @pytest.mark.anyio
+async def test_messages_are_told_apart_by_their_event_types() -> None:
+    frames = Frames(
+        message("token", b'{"text":"a"}'),
+        message("padding", b'{"p":"abc"}'),
+        message("finish", b'{"reason":"x"}'),
+    )
+    unknown = UnknownEvent(type="padding", data='{"p":"abc"}')
+    assert await events_of(frames) == [Token(text="a"), unknown, Finish(reason="x")]
+
+
+@pytest.mark.anyio
 async def test_the_final_event_is_the_last() -> None:
     frames = Frames(sse(Token()), sse(Finish(reason="x")), sse(Token()))
     assert await events_of(frames) == [Token(), Finish(reason="x")]
@@ -853,6 +880,7 @@ async def test_an_undeclared_marker_is_no_event() -> None:
         ServerSentEvent("error", "it broke"),
         ServerSentEvent(data='{"error":{"message":"it broke"}}'),
         b'{"error":"it broke"}',
+        EventStreamMessage({":message-type": "exception"}, b'{"message":"it broke"}'),
     ],
 )
 async def test_what_the_server_reports_is_raised_after_the_events_before_it(report: Any) -> None:

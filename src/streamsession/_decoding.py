@@ -66,6 +66,7 @@ class Decoding(Generic[EventT]):
         self._replay = ReplayFilter(began_after) if plan.resumable else None
         self._came: Sequence[Any] = ()  # frames that came together and wait to be read
         self._has_ended = False  # the body
+        self._tail: Sequence[Any] = ()  # frames that its end completed
         # The body has ended, and what it left may have been cut short.
         self._in_tail = False
         # Events of an unfinished frame, handed over only if it turns out to be the final one.
@@ -196,7 +197,7 @@ class Decoding(Generic[EventT]):
         if self._came or self._has_ended:
             return ()
         data = self._read_now()
-        return self._decoder.decode(data) if data else ()
+        return self._cut(data) if data else ()
 
     async def _next_frames(self) -> Sequence[Any]:
         """The frames that come next; none once the body, and of those that resume it, has ended."""
@@ -205,19 +206,21 @@ class Decoding(Generic[EventT]):
             return came
         while not self._has_ended:
             broken: StreamError | None = None
+            is_cut, self._tail = True, ()
             try:
                 while data := await self._read():
-                    if frames := self._decoder.decode(data):
+                    if frames := self._cut(data):
                         return frames
-                is_behind = self._replay is not None and self._replay.is_behind
+                self._tail = self._cut()
+                is_cut, is_behind = False, self._replay is not None and self._replay.is_behind
                 if is_behind or not self._plan.clean_end_completes:
                     broken = self._truncated()
-            except StreamInterrupted as exc:
+            except (StreamInterrupted, StreamTruncated) as exc:  # the latter is of the framing
                 broken = exc
             if broken is None or not await self._go_on(broken):
                 self._has_ended = True
                 is_settled = self._replay is None or self._replay.is_settled
-                if isinstance(broken, StreamInterrupted) or (broken and not is_settled):
+                if broken and (is_cut or not is_settled):
                     raise broken
         return ()
 
@@ -234,6 +237,21 @@ class Decoding(Generic[EventT]):
         self._decoder = self._plan.framing(max_event_bytes=self._plan.max_event_bytes)
         return True
 
+    def _cut(self, data: bytes = b"") -> Sequence[Any]:
+        """The frames that some bytes complete, or without any, the end of the body.
+
+        What the decoder skips meanwhile is counted.
+        """
+        decoder = self._decoder
+        skipped = getattr(decoder, "skipped", 0)
+        try:
+            return decoder.decode(data) if data else decoder.flush()
+        except DecodeError as exc:
+            exc.index = self.index + 1  # the decoder counts from the beginning of its response
+            raise
+        finally:
+            self._stats.skipped += getattr(decoder, "skipped", 0) - skipped
+
     async def _read_frames(self) -> AsyncGenerator[Any]:
         """Each frame in its turn, then what the end of the body completes."""
         plan, replay = self._plan, self._replay
@@ -244,7 +262,7 @@ class Decoding(Generic[EventT]):
                     self._frame = new
                     yield new
         self._in_tail = True
-        for frame in (*(replay.held if replay else ()), *self._decoder.flush()):
+        for frame in (*(replay.held if replay else ()), *self._tail):
             self.index += 1
             self._frame = frame
             yield frame

@@ -276,8 +276,9 @@ class Exchange(Generic[EventT]):
         if isinstance(exc, StreamError) and self._decoding is not None:
             exc.last_event_id = self._decoding.last_event_id
             if isinstance(exc, DecodeError):
+                if exc.frame is None and exc.index <= self._decoding.index:
+                    exc.frame = self._decoding.frame
                 exc.index = max(self._decoding.index, exc.index)
-                exc.frame = self._decoding.frame if exc.frame is None else exc.frame
         if isinstance(exc, TimedOut) and exc.clock == "connect":
             exc.seconds = self._plan.timeouts.connect or 0.0
         return exc

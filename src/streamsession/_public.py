@@ -40,7 +40,16 @@ from ._events import (
     UnknownEvent,
     Usage,
 )
-from ._framing import Decoder, JSONLinesDecoder, ServerSentEvent, SSEDecoder
+from ._framing import (
+    Decoder,
+    EventStreamDecoder,
+    EventStreamMessage,
+    JSONArrayDecoder,
+    JSONLinesDecoder,
+    JSONSeqDecoder,
+    ServerSentEvent,
+    SSEDecoder,
+)
 from ._http import Response
 from ._plan import StreamStats
 from ._request import Request
@@ -61,10 +70,14 @@ __all__ = [
     "Decoder",
     "Done",
     "Event",
+    "EventStreamDecoder",
+    "EventStreamMessage",
     "EventTooLarge",
     "HeaderAuth",
     "InvalidRequest",
+    "JSONArrayDecoder",
     "JSONLinesDecoder",
+    "JSONSeqDecoder",
     "NeutralEvent",
     "NotFound",
     "PermissionDenied",

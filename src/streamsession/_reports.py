@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ._errors import RemoteError, StreamError, UnexpectedContent, status_error
-from ._framing import payload_of
+from ._framing import EventStreamMessage, payload_of
 from ._json import is_object, parse_json
 from ._retry import retry_after
 
@@ -18,7 +18,13 @@ _PASSING: Final = frozenset({
     "overloaded_error", "rate_limit_error", "rate_limit_exceeded", "resource_exhausted",
     "server_error", "service_unavailable", "throttling_exception", "timeout", "timeout_error",
     "unavailable", "408", "409", "429", "500", "502", "503", "504", "529",
+    "internalerror", "internalfailureexception", "internalserverexception",
+    "internalstreamfailure", "modelnotreadyexception", "modelstreamerrorexception",
+    "modeltimeoutexception", "serviceunavailableexception", "slowdown", "throttlingexception",
+    "toomanyrequestsexception",
 })  # fmt: skip
+
+_SAID_NOTHING: Final = "the server reported an error"
 
 
 ERROR_MENTION: Final[Mapping[type, Any]] = {str: '"error"', bytes: b'"error"'}
@@ -28,9 +34,12 @@ ERROR_MENTION: Final[Mapping[type, Any]] = {str: '"error"', bytes: b'"error"'}
 def reported_error(frame: Any) -> RemoteError | None:
     """The failure that a frame reports; None if it reports none.
 
-    Known are the two common shapes: a server-sent event named `error`, and an object with an
-    `error` member that is not null (or whose `type` is "error").
+    Known are the common shapes: a server-sent event named `error`, an object with an `error` member
+    that is not null (or whose `type` or `object` is "error"), and a message of the AWS event stream
+    that calls itself an exception or an error.
     """
+    if isinstance(frame, EventStreamMessage) and (error := _announced_error(frame)):
+        return error
     payload, name = payload_of(frame)
     if not isinstance(payload, str | bytes):
         return None
@@ -40,18 +49,40 @@ def reported_error(frame: Any) -> RemoteError | None:
     body = data
     if is_object(data) and data.get("error"):
         body = data["error"]
-    elif name != "error" and not (is_object(data) and data.get("type") == "error"):
+    elif name != "error" and not (
+        is_object(data) and "error" in (data.get("type"), data.get("object"))
+    ):
         return None
     if not is_object(body):
         text = payload if isinstance(payload, str) else payload.decode(errors="replace")
         text = body if isinstance(body, str) else text
-        return RemoteError(text or "the server reported an error", data=data)
+        return RemoteError(text or _SAID_NOTHING, data=data)
     named = [str(body[key]) for key in ("type", "status", "code") if body.get(key)]
     message = body.get("message") or body.get("detail") or body.get("errorText")
     return RemoteError(
-        str(message or "the server reported an error"),
+        str(message or _SAID_NOTHING),
         type=next((each for each in named if each != "error"), ""),
         retryable=any(each.lower() in _PASSING for each in named),
+        data=data,
+    )
+
+
+def _announced_error(message: EventStreamMessage) -> RemoteError | None:
+    """The failure that the headers of a message announce; None if they announce none.
+
+    An exception is one that the API declares and its payload describes; an error is any other, with
+    all there is to say in the headers (https://smithy.io/2.0/aws/amazon-eventstream.html).
+    """
+    if message.message_type not in ("exception", "error"):
+        return None
+    name, data = message.event_type, parse_json(message.payload)
+    said: Any = message.payload.decode(errors="replace")
+    if is_object(data):
+        said = data.get("message") or data.get("Message")
+    return RemoteError(
+        str(message.error_message or said or _SAID_NOTHING),
+        type=name,
+        retryable=name.lower() in _PASSING,
         data=data,
     )
 

@@ -214,7 +214,8 @@ class AsyncSession(Guard, Generic[EventT]):
     def remote_error(self, frame: Any) -> RemoteError | None:
         """The failure that a frame reports; None if it reports none and is to be decoded.
 
-        Known here are an SSE event named `error` and an object with an `error` member.
+        Known here are an SSE event named `error`, an object with an `error` member, and messages of
+        the AWS event stream that are exceptions or errors.
         """
         return reported_error(frame)
 

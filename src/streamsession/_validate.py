@@ -20,7 +20,7 @@ class EventReader(Generic[EventT]):
     """Makes events of one declared type from payloads.
 
     A union of models is decided by the field that is a `Literal` in each of them, `type` by custom;
-    where the JSON lacks it, the name of the server-sent event stands in.
+    where the JSON lacks it, the type that the framing named stands in.
 
     Raises:
         TypeError: The union's members have no such field, so that one could pass for another.

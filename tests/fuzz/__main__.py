@@ -16,12 +16,27 @@ from random import Random, SystemRandom
 from types import FrameType
 from typing import Final
 
-from . import cost, events, inflate, json_lines, resume, retry_after, session, sse
+from . import (
+    cost,
+    event_stream,
+    events,
+    inflate,
+    json_array,
+    json_lines,
+    json_seq,
+    resume,
+    retry_after,
+    session,
+    sse,
+)
 from .engine import Case, Target, shrunk
 
 TARGETS: Final[dict[str, Target]] = {
     "sse": sse,
     "json_lines": json_lines,
+    "json_seq": json_seq,
+    "json_array": json_array,
+    "event_stream": event_stream,
     "events": events,
     "retry_after": retry_after,
     "inflate": inflate,

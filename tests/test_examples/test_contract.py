@@ -1,14 +1,26 @@
 """The sessions of the examples keep every promise of the contract."""
 
+from openai_responses import OpenAIResponses, ResponseEvent
+
 from anthropic_messages import AnthropicMessages, MessageEvent
+from bedrock_converse import BedrockConverse, ConverseEvent
+from cohere import Cohere, CohereEvent
 from jsonlines import OFFLINE as BUILD
 from jsonlines import BuildEvent, Forge
-from offline import ANTHROPIC_MESSAGES
+from mistral import Mistral, MistralEvent
+from offline import ANTHROPIC_MESSAGES, COHERE, OLLAMA, OPENAI_RESPONSES
+from ollama import Ollama
 from openai_chat import ChatEvent, OpenAIChat
 from quickstart import OFFLINE as TOKENS
 from quickstart import Acme, Done, Token
-from streamsession import Stream
-from streamsession.testing import SessionContract, sse, sse_event
+from streamsession import Stream, TokenEvent
+from streamsession.testing import (
+    SessionContract,
+    event_stream,
+    event_stream_message,
+    sse,
+    sse_event,
+)
 
 PROMPT = [{"role": "user", "content": "Hello"}]
 
@@ -64,3 +76,92 @@ class TestOpenAIChat(SessionContract):
 
     def stream(self, session: OpenAIChat) -> Stream[ChatEvent]:
         return session.stream(PROMPT, model="gpt")
+
+
+class TestOllama(SessionContract):
+    body = OLLAMA.body
+
+    def session(self, url: str) -> Ollama:
+        return Ollama(base_url=url, api_key=self.secret)
+
+    def stream(self, session: Ollama) -> Stream[TokenEvent]:
+        return session.stream(PROMPT, model="qwen")
+
+
+class TestMistral(SessionContract):
+    # Without `[DONE]`, the finish_reason is the last that is needed.
+    body = sse(
+        {"choices": [{"delta": {"content": "Let me "}}]},
+        {"choices": [{"delta": {"content": "look."}}]},
+        {"choices": [{"delta": {"content": ""}, "finish_reason": "stop"}]},
+        "[DONE]",
+    )
+
+    def session(self, url: str) -> Mistral:
+        return Mistral(base_url=url, api_key=self.secret)
+
+    def stream(self, session: Mistral) -> Stream[MistralEvent]:
+        return session.stream(PROMPT, model="mistral")
+
+
+class TestCohere(SessionContract):
+    body = COHERE.body.removesuffix(sse("[DONE]"))  # which is sent, but proves nothing
+
+    def session(self, url: str) -> Cohere:
+        return Cohere(base_url=url, api_key=self.secret)
+
+    def stream(self, session: Cohere) -> Stream[CohereEvent]:
+        return session.stream(PROMPT, model="command")
+
+
+class TestOpenAIResponses(SessionContract):
+    body = OPENAI_RESPONSES.body
+    keep_alive = sse({"type": "keepalive", "sequence_number": 3})
+    error_frame = sse(
+        {
+            "type": "response.failed",
+            "response": {"error": {"code": "server_error", "message": "No"}},
+        }
+    )
+
+    def session(self, url: str) -> OpenAIResponses:
+        return OpenAIResponses(base_url=url, api_key=self.secret)
+
+    def stream(self, session: OpenAIResponses) -> Stream[ResponseEvent]:
+        return session.stream(PROMPT, model="gpt")
+
+
+class TestOpenAIResponsesInTheBackground(TestOpenAIResponses):
+    body = sse(
+        '{"type": "response.created", "sequence_number": 0,'
+        ' "response": {"id": "r1", "background": true}}',
+        {"type": "response.output_text.delta", "sequence_number": 1, "delta": "Let me "},
+        {"type": "response.output_text.delta", "sequence_number": 2, "delta": "look."},
+        {"type": "response.completed", "sequence_number": 3},
+    )
+
+
+class TestBedrockConverse(SessionContract):
+    # Of gateways that say what was spent before the end, nothing is needed behind that.
+    body = event_stream(
+        ("messageStart", {"role": "assistant"}),
+        ("contentBlockDelta", {"delta": {"text": "Let me "}}),
+        ("contentBlockDelta", {"delta": {"text": "look."}}),
+        ("contentBlockStop", {}),
+        ("contentBlockStart", {"start": {"toolUse": {"toolUseId": "c1", "name": "time"}}}),
+        ("contentBlockStop", {}),
+        ("metadata", {"usage": {"inputTokens": 12, "outputTokens": 34}}),
+        ("messageStop", {"stopReason": "tool_use"}),
+    )
+    keep_alive = event_stream(("ping", {}))
+    unknown_frame = event_stream(("weather", {"text": "fine"}))
+    broken_frame = event_stream(("contentBlockDelta", b'{"delta": {'))
+    error_frame = event_stream_message(
+        {"message": "Model stream failed"}, exception="modelStreamErrorException"
+    )
+
+    def session(self, url: str) -> BedrockConverse:
+        return BedrockConverse(base_url=url, api_key=self.secret)
+
+    def stream(self, session: BedrockConverse) -> Stream[ConverseEvent]:
+        return session.stream(PROMPT, model="nova")

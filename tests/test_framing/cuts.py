@@ -13,7 +13,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from streamsession._errors import EventTooLarge
+from streamsession._errors import DecodeError, EventTooLarge, StreamTruncated
 from streamsession._framing import Decoder
 
 FrameT = TypeVar("FrameT")
@@ -32,6 +32,10 @@ class Outcome(Generic[FrameT]):
     frames: list[FrameT]
     too_large: tuple[int, int] | None = None
     """The limit and the index of the event, if one was too large."""
+    damage: str = ""
+    """The reason, if the framing was broken."""
+    truncated: str = ""
+    """The message, if the body was cut short."""
 
 
 def outcome(decoder: Decoder[FrameT], chunks: Iterable[bytes]) -> Outcome[FrameT]:
@@ -42,6 +46,10 @@ def outcome(decoder: Decoder[FrameT], chunks: Iterable[bytes]) -> Outcome[FrameT
         frames += decoder.flush()
     except EventTooLarge as exc:
         return Outcome(frames, (exc.limit, exc.index))
+    except DecodeError as exc:
+        return Outcome(frames, damage=exc.reason)
+    except StreamTruncated as exc:
+        return Outcome(frames, truncated=str(exc))
     return Outcome(frames)
 
 
@@ -98,7 +106,7 @@ def burden(decoder: Decoder[Any], chunks: Iterable[bytes]) -> Burden:
             decoder.decode(chunk)
             now, _ = tracemalloc.get_traced_memory()
             most = max(most, now - before)
-    except EventTooLarge:
+    except DecodeError:
         return Burden(most, failed=True)
     finally:
         tracemalloc.stop()

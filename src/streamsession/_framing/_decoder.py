@@ -5,7 +5,7 @@ from typing import ClassVar, Final, Protocol, TypeVar
 
 __all__ = ["DEFAULT_MAX_EVENT_BYTES", "Decoder"]
 
-# Smithy allows a payload of an AWS event stream as much.
+# What smithy-python allows a message of an AWS event stream.
 DEFAULT_MAX_EVENT_BYTES: Final = 16 * 1024 * 1024
 
 FrameT_co = TypeVar("FrameT_co", covariant=True)
@@ -17,6 +17,9 @@ class Decoder(Protocol[FrameT_co]):
     Chunking changes nothing: the same bytes give the same frames, and then the same error if they
     break the limit or the framing, wherever they are cut. What is held stays within about the limit
     and one chunk.
+
+    A framing whose standard has elements that cannot be read dropped counts these in an attribute
+    `skipped`, which `StreamStats.skipped` then adds up.
     """
 
     content_types: ClassVar[tuple[str, ...]]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ._event_stream import EventStreamMessage
 from ._sse import ServerSentEvent
 
 __all__ = ["payload_of"]
@@ -15,4 +16,8 @@ def payload_of(frame: Any) -> tuple[Any, str]:
     if type(frame) is ServerSentEvent:
         name, data, _, _ = frame
         return data, "" if name == "message" else name
+    if isinstance(frame, EventStreamMessage):
+        is_event = frame.message_type in ("event", "")
+        name = frame.event_type or ("" if is_event else "error")
+        return frame.payload or b"{}", name  # botocore reads an empty payload so, too
     return frame, ""

@@ -9,9 +9,10 @@ a file, and `replay` makes responses of it. The pytest fixtures are in
 `SessionContract` tests a session of this package: subclass it for yours.
 """
 
-from ._builders import chunks_of, every_split, json_lines, sse, sse_event
+from ._builders import chunks_of, every_split, json_array, json_lines, json_seq, sse, sse_event
 from ._connection import ConnectionRecord
 from ._contract import BrokenPromise, SessionContract
+from ._event_stream import event_stream, event_stream_message
 from ._mock import MockStream, mock_stream
 from ._recording import SecretFound, record, replay
 from ._script import (
@@ -46,8 +47,12 @@ __all__ = [
     "SessionContract",
     "Step",
     "chunks_of",
+    "event_stream",
+    "event_stream_message",
     "every_split",
+    "json_array",
     "json_lines",
+    "json_seq",
     "mock_stream",
     "record",
     "replay",

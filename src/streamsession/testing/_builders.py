@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from pydantic_core import to_json
 
-__all__ = ["chunks_of", "every_split", "json_lines", "sse", "sse_event"]
+__all__ = ["chunks_of", "every_split", "json_array", "json_lines", "json_seq", "sse", "sse_event"]
 
 
 def sse(*events: object) -> bytes:
@@ -81,6 +81,33 @@ def json_lines(*values: object) -> bytes:
     return b"".join(
         value if isinstance(value, bytes) else to_json(value) + b"\n" for value in values
     )
+
+
+def json_seq(*values: object) -> bytes:
+    r"""The body of a JSON text sequence: each value as JSON, with RS in front and a "\n" behind.
+
+    Pydantic models go by alias. `bytes` are taken for what is already built, RS and all, which is
+    how to write a broken one. https://www.rfc-editor.org/rfc/rfc7464
+
+    Raises:
+        ValueError: A value cannot be JSON.
+    """
+    return b"".join(
+        value if isinstance(value, bytes) else b"\x1e" + to_json(value) + b"\n" for value in values
+    )
+
+
+def json_array(*values: object) -> bytes:
+    """The body of a JSON array, as Google's APIs stream it: each value as JSON, one on a line.
+
+    Pydantic models go by alias. `bytes` are taken for elements already built, which is how to
+    write a broken one; what is around them is written as always.
+
+    Raises:
+        ValueError: A value cannot be JSON.
+    """
+    elements = (value if isinstance(value, bytes) else to_json(value) for value in values)
+    return b"[" + b",\n".join(elements) + b"]"
 
 
 def every_split(body: bytes, parts: int = 2) -> Iterator[list[bytes]]:
