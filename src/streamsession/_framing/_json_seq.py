@@ -31,10 +31,11 @@ _BRACKETS: Final = re.compile(rb'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+"?)*+([\[{]*
 class JSONSeqDecoder:
     """Cuts a body into texts, each the `bytes` of one JSON text without white space around it.
 
-    A text is due with the first LF behind it, or else with the next RS or the end of the body. What
-    is no JSON text, or may not be all of one, is dropped and counted, and it goes on at the next
-    RS; so is what follows a text after its LF, other than white space, and what comes in front of
-    the first RS. The size of an event is that of all that stands between its RS and its end.
+    A text is due with the first LF behind it, else with the next RS or the end of the body. What
+    is no JSON text, or may be less than the whole of one, is dropped and counted, and the next RS
+    begins anew. So is what stands in front of the first RS, and what follows a text on a new line,
+    unless it is white space. The size of an event is that of all between its RS and what it is due
+    with.
 
     Attributes:
         skipped: How many items were dropped so far.
@@ -111,6 +112,7 @@ class JSONSeqDecoder:
 
 
 def _is_json(text: bytes) -> bool:
+    """Whether Pydantic can parse it, as it will have to; it refuses some texts for their depth."""
     try:
         from_json(text, allow_inf_nan=False)
     except ValueError:

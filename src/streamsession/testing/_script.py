@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, Self, TypeAlias, TypedDict, Unpack
 import httpx
 from pydantic_core import to_json
 
-from ._builders import json_lines, sse
+from ._builders import json_lines, json_seq, sse
 from ._waiting import Gate
 
 __all__ = [
@@ -179,6 +179,14 @@ class ScriptedResponse:
         """A JSON Lines stream with one chunk for each value; otherwise like `sse`."""
         options.setdefault("content_type", "application/x-ndjson")
         return cls(_spaced(values, json_lines, pause), **options)
+
+    @classmethod
+    def json_seq(
+        cls, *values: object, pause: float = 0.0, **options: Unpack[ResponseOptions]
+    ) -> Self:
+        """A JSON text sequence with one chunk for each value; otherwise like `sse`."""
+        options.setdefault("content_type", "application/json-seq")
+        return cls(_spaced(values, json_seq, pause), **options)
 
     @classmethod
     def json(cls, value: object, **options: Unpack[ResponseOptions]) -> Self:
