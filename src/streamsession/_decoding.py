@@ -61,7 +61,7 @@ class Decoding(Generic[EventT]):
         self._read = read
         self._read_now = read_now
         self._resume = resume
-        self._decoder: Decoder[Any] = plan.framing(max_event_bytes=plan.max_event_bytes)
+        self._decoder = self._new_decoder()
         began_after = plan.request.headers.get("last-event-id", "")
         self._replay = ReplayFilter(began_after) if plan.resumable else None
         self._came: Sequence[Any] = ()  # frames that came together and wait to be read
@@ -107,7 +107,8 @@ class Decoding(Generic[EventT]):
             StreamError: It ended in another way.
         """
         while self._validation is not None:
-            frames = self._frames_now() or await self._next_frames()
+            now = None if self._came or self._has_ended else self._read_now()
+            frames = (now and self._cut(now)) or await self._next_frames()
             if self._validate(self._validation, frames):
                 return
         while True:
@@ -192,13 +193,6 @@ class Decoding(Generic[EventT]):
             f"the body ended after {self.index + 1} frames: {self._plan.how_to_end}"
         )
 
-    def _frames_now(self) -> Sequence[Any]:
-        """Those frames that come next for which nothing need be awaited."""
-        if self._came or self._has_ended:
-            return ()
-        data = self._read_now()
-        return self._cut(data) if data else ()
-
     async def _next_frames(self) -> Sequence[Any]:
         """The frames that come next; none once the body, and of those that resume it, has ended."""
         if self._came:
@@ -234,23 +228,25 @@ class Decoding(Generic[EventT]):
             return False
         if replay is not None:
             replay.resume(after=_asked_after(request, replay.last_id))
-        self._decoder = self._plan.framing(max_event_bytes=self._plan.max_event_bytes)
+        self._decoder = self._new_decoder()
         return True
 
-    def _cut(self, data: bytes = b"") -> Sequence[Any]:
-        """The frames that some bytes complete, or without any, the end of the body.
+    def _new_decoder(self) -> Decoder[Any]:
+        decoder = self._plan.framing(max_event_bytes=self._plan.max_event_bytes)
+        self._skipped_before = self._stats.skipped if hasattr(decoder, "skipped") else None
+        return decoder
 
-        What the decoder skips meanwhile is counted.
-        """
+    def _cut(self, data: bytes = b"") -> Sequence[Any]:
+        """The frames that some bytes complete, or without any, the end of the body."""
         decoder = self._decoder
-        skipped = getattr(decoder, "skipped", 0)
         try:
             return decoder.decode(data) if data else decoder.flush()
         except DecodeError as exc:
             exc.index = self.index + 1  # the decoder counts from the beginning of its response
             raise
         finally:
-            self._stats.skipped += getattr(decoder, "skipped", 0) - skipped
+            if self._skipped_before is not None:
+                self._stats.skipped = self._skipped_before + getattr(decoder, "skipped", 0)
 
     async def _read_frames(self) -> AsyncGenerator[Any]:
         """Each frame in its turn, then what the end of the body completes."""

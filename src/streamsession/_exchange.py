@@ -187,7 +187,8 @@ class Exchange(Generic[EventT]):
 
         Most often there is something to read already.
         """
-        if self._skipping_since or self.response is None or not self._clocks.may_be_late:
+        clocks = self._clocks
+        if clocks.waited or self._skipping_since or self.response is None or not clocks.may_be_late:
             return None
         data = self.response.read_now()
         if data:
