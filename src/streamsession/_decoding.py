@@ -16,7 +16,7 @@ from ._errors import (
 from ._events import EventT, UnknownEvent
 from ._explain import explain
 from ._framing import Decoder, ServerSentEvent, SSEDecoder
-from ._json import is_cut_short
+from ._json import is_cut_short, parse_json
 from ._plan import Plan, StreamStats
 from ._request import Request
 from ._resume import ReplayFilter
@@ -72,7 +72,7 @@ class Decoding(Generic[EventT]):
         # Events of an unfinished frame, handed over only if it turns out to be the final one.
         self._held: deque[EventT | UnknownEvent] | None = None
         self._ran_off = False
-        self._last: object = None  # event handed over
+        self._last: object = None  # event, handed over or held
         self._frames = self._read_frames()
         self._events = plan.decode(self._frames)
         at_once = plan.validates and self._replay is None
@@ -148,6 +148,7 @@ class Decoding(Generic[EventT]):
             event = await anext(self._events)
             while self._held is not None and self._in_tail:
                 self._held.append(event)
+                self._last = event
                 event = await anext(self._events)
         except StopAsyncIteration:
             return self._end()
@@ -167,7 +168,8 @@ class Decoding(Generic[EventT]):
 
     def _end(self) -> EventT | UnknownEvent:
         """What was held back until `decode` ended, if that proved it; raises as `next`."""
-        proved = self._plan.clean_end_completes or isinstance(self._last, self._plan.final_events)
+        is_clean = self._plan.clean_end_completes and self._held is None
+        proved = is_clean or isinstance(self._last, self._plan.final_events)
         if self._ran_off and not proved:
             raise self._truncated() from None
         self._in_tail = False  # `decode` was satisfied
@@ -264,8 +266,14 @@ class Decoding(Generic[EventT]):
             yield frame
         if isinstance(self._decoder, SSEDecoder) and self._decoder.unfinished is not None:
             self._held = deque()
-            yield self._decoder.unfinished
-            raise self._truncated()  # it was not the final event: nothing of it counts
+            unfinished = self._decoder.unfinished
+            yield unfinished
+            if not isinstance(
+                parse_json(unfinished.data), dict | list
+            ):  # nothing shows it is whole
+                raise self._truncated()
+            self._ran_off = True  # nothing of it counts, unless `decode` now makes a final event
+            return
         unproved = plan.clean_end_completes and self.index < 0 and not self._is_typed
         if unproved and self._stats.bytes > self._bytes_before:
             expected = plan.content_types[0]
