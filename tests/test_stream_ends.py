@@ -201,6 +201,27 @@ async def test_what_an_unfinished_final_event_made_is_handed_over_in_order() -> 
     assert await texts(Doubled(), answer) == ["a", "A", "end", "END"]
 
 
+class Counting(Once):
+    """Its final event is not on the wire."""
+
+    async def decode(self, frames: AsyncIterator[ServerSentEvent]) -> AsyncIterator[Token | Finish]:
+        async for frame in frames:
+            yield Token(text=frame.data)
+        yield Finish()
+
+
+async def test_a_final_event_that_decode_makes_of_the_end_needs_no_blank_line() -> None:
+    answer = mock_stream(b'data: {"a": 1}\n\ndata: {"b": 2}')
+    assert await texts(Counting(), answer) == ['{"a": 1}', '{"b": 2}']
+
+
+@pytest.mark.parametrize("cut", [b"data: b", b"data: 12", b'data: "b"'])
+async def test_what_may_have_been_cut_is_none(cut: bytes) -> None:
+    error = await failure(Counting(), mock_stream(b'data: {"a": 1}\n\n' + cut))
+    assert isinstance(error, StreamTruncated)
+    assert error.partial.text == '{"a": 1}'
+
+
 class Lines(Once):
     """Acme over JSON Lines."""
 

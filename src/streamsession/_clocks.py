@@ -59,6 +59,8 @@ class Clocks:
 
     Attributes:
         waited: Seconds spent so far on what is waited for now.
+        may_be_late: Whether a wait may begin before its limit is set, as long as nothing was waited
+            for.
     """
 
     def __init__(self, limits: Timeouts) -> None:
@@ -67,18 +69,13 @@ class Clocks:
         self._waited_before = 0.0
         self._clock: Clock = "first_event"
         self._alarm = new_alarm()
+        self.may_be_late = self._alarm.may_be_late and limits.total is None
 
     def begin(self, clock: Literal["first_event", "idle", "total"]) -> None:
         """Wait for something else from now on, on its own clock; "total" has no other."""
         self._waited_before += self.waited
         self.waited = 0.0
         self._clock = clock
-
-    @property
-    def may_be_late(self) -> bool:
-        """Whether a wait may begin before its limit is set: no time was spent on it yet."""
-        alarm = self._alarm
-        return alarm.may_be_late and not (self.waited or alarm.was_rung or self._limits.total)
 
     async def limit(self, work: Callable[[], Awaitable[T]], seconds: float | None = None) -> T:
         """Await something of the server's until the first clock runs out.

@@ -16,7 +16,7 @@ from ._errors import (
 from ._events import EventT, UnknownEvent
 from ._explain import explain
 from ._framing import Decoder, ServerSentEvent, SSEDecoder
-from ._json import is_cut_short
+from ._json import is_cut_short, parse_json
 from ._plan import Plan, StreamStats
 from ._request import Request
 from ._resume import ReplayFilter
@@ -61,7 +61,7 @@ class Decoding(Generic[EventT]):
         self._read = read
         self._read_now = read_now
         self._resume = resume
-        self._decoder: Decoder[Any] = plan.framing(max_event_bytes=plan.max_event_bytes)
+        self._decoder = self._new_decoder()
         began_after = plan.request.headers.get("last-event-id", "")
         self._replay = ReplayFilter(began_after) if plan.resumable else None
         self._came: Sequence[Any] = ()  # frames that came together and wait to be read
@@ -72,7 +72,7 @@ class Decoding(Generic[EventT]):
         # Events of an unfinished frame, handed over only if it turns out to be the final one.
         self._held: deque[EventT | UnknownEvent] | None = None
         self._ran_off = False
-        self._last: object = None  # event handed over
+        self._last: object = None  # event, handed over or held
         self._frames = self._read_frames()
         self._events = plan.decode(self._frames)
         at_once = plan.validates and self._replay is None
@@ -107,7 +107,8 @@ class Decoding(Generic[EventT]):
             StreamError: It ended in another way.
         """
         while self._validation is not None:
-            frames = self._frames_now() or await self._next_frames()
+            now = None if self._came or self._has_ended else self._read_now()
+            frames = (now and self._cut(now)) or await self._next_frames()
             if self._validate(self._validation, frames):
                 return
         while True:
@@ -147,6 +148,7 @@ class Decoding(Generic[EventT]):
             event = await anext(self._events)
             while self._held is not None and self._in_tail:
                 self._held.append(event)
+                self._last = event
                 event = await anext(self._events)
         except StopAsyncIteration:
             return self._end()
@@ -166,7 +168,8 @@ class Decoding(Generic[EventT]):
 
     def _end(self) -> EventT | UnknownEvent:
         """What was held back until `decode` ended, if that proved it; raises as `next`."""
-        proved = self._plan.clean_end_completes or isinstance(self._last, self._plan.final_events)
+        is_clean = self._plan.clean_end_completes and self._held is None
+        proved = is_clean or isinstance(self._last, self._plan.final_events)
         if self._ran_off and not proved:
             raise self._truncated() from None
         self._in_tail = False  # `decode` was satisfied
@@ -191,13 +194,6 @@ class Decoding(Generic[EventT]):
         return StreamTruncated(
             f"the body ended after {self.index + 1} frames: {self._plan.how_to_end}"
         )
-
-    def _frames_now(self) -> Sequence[Any]:
-        """Those frames that come next for which nothing need be awaited."""
-        if self._came or self._has_ended:
-            return ()
-        data = self._read_now()
-        return self._cut(data) if data else ()
 
     async def _next_frames(self) -> Sequence[Any]:
         """The frames that come next; none once the body, and of those that resume it, has ended."""
@@ -234,23 +230,25 @@ class Decoding(Generic[EventT]):
             return False
         if replay is not None:
             replay.resume(after=_asked_after(request, replay.last_id))
-        self._decoder = self._plan.framing(max_event_bytes=self._plan.max_event_bytes)
+        self._decoder = self._new_decoder()
         return True
 
-    def _cut(self, data: bytes = b"") -> Sequence[Any]:
-        """The frames that some bytes complete, or without any, the end of the body.
+    def _new_decoder(self) -> Decoder[Any]:
+        decoder = self._plan.framing(max_event_bytes=self._plan.max_event_bytes)
+        self._skipped_before = self._stats.skipped if hasattr(decoder, "skipped") else None
+        return decoder
 
-        What the decoder skips meanwhile is counted.
-        """
+    def _cut(self, data: bytes = b"") -> Sequence[Any]:
+        """The frames that some bytes complete, or without any, the end of the body."""
         decoder = self._decoder
-        skipped = getattr(decoder, "skipped", 0)
         try:
             return decoder.decode(data) if data else decoder.flush()
         except DecodeError as exc:
             exc.index = self.index + 1  # the decoder counts from the beginning of its response
             raise
         finally:
-            self._stats.skipped += getattr(decoder, "skipped", 0) - skipped
+            if self._skipped_before is not None:
+                self._stats.skipped = self._skipped_before + getattr(decoder, "skipped", 0)
 
     async def _read_frames(self) -> AsyncGenerator[Any]:
         """Each frame in its turn, then what the end of the body completes."""
@@ -268,8 +266,14 @@ class Decoding(Generic[EventT]):
             yield frame
         if isinstance(self._decoder, SSEDecoder) and self._decoder.unfinished is not None:
             self._held = deque()
-            yield self._decoder.unfinished
-            raise self._truncated()  # it was not the final event: nothing of it counts
+            unfinished = self._decoder.unfinished
+            yield unfinished
+            if not isinstance(
+                parse_json(unfinished.data), dict | list
+            ):  # nothing shows it is whole
+                raise self._truncated()
+            self._ran_off = True  # nothing of it counts, unless `decode` now makes a final event
+            return
         unproved = plan.clean_end_completes and self.index < 0 and not self._is_typed
         if unproved and self._stats.bytes > self._bytes_before:
             expected = plan.content_types[0]

@@ -187,9 +187,8 @@ class Exchange(Generic[EventT]):
 
         Most often there is something to read already.
         """
-        if self._skipping_since or self.response is None or not self._clocks.may_be_late:
-            return None
-        data = self.response.read_now()
+        may_be_late = self._clocks.may_be_late and not (self._clocks.waited or self._skipping_since)
+        data = self.response.read_now() if self.response and may_be_late else None
         if data:
             self.stats.bytes += len(data)
             self._skipping_since = time.monotonic()

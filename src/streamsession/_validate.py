@@ -9,7 +9,7 @@ from pydantic_core import to_json
 from ._errors import DecodeError, RemoteError
 from ._events import EventT, UnknownEvent
 from ._explain import errors_of, explain
-from ._framing import payload_of
+from ._framing import payload_of, plain_payloads
 from ._json import is_object, parse_json
 from ._reports import ERROR_MENTION, reported_error
 
@@ -202,8 +202,10 @@ class EventIterator(AsyncIterator[EventT | UnknownEvent]):
         The first that is none, whatever it is instead, and all behind it are left out: iterate over
         them, to see what it is.
         """
-        events: list[EventT | UnknownEvent] = []
         self.unknown = 0
+        events = self._read_plain(frames) if len(frames) > 1 else []
+        if events:
+            return events
         marker, validate, finals = self._marker, self._reader.validate, self._final_events
         asks_of_all = self._remote_error is not None
         event: EventT | UnknownEvent | None
@@ -231,6 +233,23 @@ class EventIterator(AsyncIterator[EventT | UnknownEvent]):
         except Exception:  # noqa: BLE001 - raised again when it is this frame's turn
             return events
         return events
+
+    def _read_plain(self, frames: Sequence[Any]) -> list[EventT | UnknownEvent]:
+        """The same, at half the cost; nothing if any of the frames needs a closer look."""
+        payloads = () if self._remote_error is not None else plain_payloads(frames)
+        mention = ERROR_MENTION[type(payloads[0])] if payloads else ""
+        if not payloads or mention in mention[:0].join(payloads):
+            return []
+        if self._marker and self._marker[isinstance(payloads[0], bytes)] in payloads:
+            return []
+        try:
+            events = [*map(self._reader.validate, payloads)]
+        except ValidationError:
+            return []
+        if any(issubclass(kind, self._final_events) for kind in {*map(type, events[:-1])}):
+            return []
+        self.is_complete = isinstance(events[-1], self._final_events)
+        return [*events]
 
     def _judge(self, frame: Any, payload: Any, name: str) -> EventT | UnknownEvent | None:
         """The event in a frame; None if it is none."""

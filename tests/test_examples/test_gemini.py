@@ -439,6 +439,16 @@ async def test_nulls_and_what_is_missing_or_new_are_tolerated() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+async def test_the_last_chunk_needs_no_blank_line(end: str) -> None:
+    last = sse(text("B", finish="STOP")).rstrip() + end.encode()
+    async with open_gemini(sse(text("A")), last) as session:
+        reply = await session.stream([]).collect()
+
+    assert (reply.text, reply.finish_reason) == ("AB", "STOP")
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     "chunks",
     [

@@ -16,6 +16,7 @@ class EventLimit:
         max_bytes: The largest event allowed, inclusive.
         exceeded: True once an event is known to be larger. The decoder sets it and then cuts no
             more.
+        handed_over: How many frames came out.
         damage: What is wrong with the framing, so that nothing behind it can be cut out; "" while
             nothing is. The decoder sets it and then cuts no more.
     """
@@ -24,7 +25,7 @@ class EventLimit:
         self.max_bytes = max_bytes
         self.exceeded = False
         self.damage = ""
-        self._handed_over = 0
+        self.handed_over = 0
 
     def hand_over(self, frames: list[FrameT]) -> list[FrameT]:
         """The same frames, counted.
@@ -36,16 +37,16 @@ class EventLimit:
         if self.exceeded and not frames:
             # Made anew each time: one kept on self would hold its traceback and so, in a cycle, us.
             raise EventTooLarge(
-                f"Expected events of at most {self.max_bytes} bytes, but event {self._handed_over},"
+                f"Expected events of at most {self.max_bytes} bytes, but event {self.handed_over},"
                 " counted from 0, is larger; raise max_event_bytes if it is meant to be",
                 limit=self.max_bytes,
-                index=self._handed_over,
+                index=self.handed_over,
             )
         if self.damage and not frames:
             raise DecodeError(
-                f"event {self._handed_over}, counted from 0, cannot be cut out: {self.damage}",
+                f"event {self.handed_over}, counted from 0, cannot be cut out: {self.damage}",
                 reason=self.damage,
-                index=self._handed_over,
+                index=self.handed_over,
             )
-        self._handed_over += len(frames)
+        self.handed_over += len(frames)
         return frames

@@ -1,11 +1,12 @@
 """What a frame carries, whatever framing cut it out. Reads none of it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from ._event_stream import EventStreamMessage
 from ._sse import ServerSentEvent
 
-__all__ = ["payload_of"]
+__all__ = ["payload_of", "plain_payloads"]
 
 
 def payload_of(frame: Any) -> tuple[Any, str]:
@@ -21,3 +22,11 @@ def payload_of(frame: Any) -> tuple[Any, str]:
         name = frame.event_type or ("" if is_event else "error")
         return frame.payload or b"{}", name  # botocore reads an empty payload so, too
     return frame, ""
+
+
+def plain_payloads(frames: Sequence[Any]) -> Sequence[Any]:
+    """The JSON texts of frames that came together; none if one of them names a type, or is odd."""
+    if type(frames[0]) is ServerSentEvent:
+        names, payloads, _, _ = zip(*frames, strict=True)
+        return payloads if names.count("message") == len(names) else ()
+    return frames if {*map(type, frames)} == {bytes} else ()

@@ -110,13 +110,14 @@ class SSEDecoder:
 
     def decode(self, data: bytes) -> list[ServerSentEvent]:
         """The events whose blank line these bytes bring; raises as `Decoder.decode` says."""
+        if self._is_between_events and (plain := self._plain_events(data)):
+            self._limit.handed_over += len(plain)
+            return plain
         if self._after_cr or _CR in data:
             data = self._with_lf_only(data)
-        events = self._plain_events(data) if self._is_between_events else None
-        if not events:
-            events = [] if self._limit.exceeded else self._events(data)
-            between = not self._size and self._lines.between_lines
-            self._is_between_events = between and not self._limit.exceeded
+        events = [] if self._limit.exceeded else self._events(data)
+        between = not (self._size or self._after_cr or self._limit.exceeded)
+        self._is_between_events = between and self._lines.between_lines
         return self._limit.hand_over(events)
 
     def flush(self) -> list[ServerSentEvent]:
@@ -136,6 +137,10 @@ class SSEDecoder:
         """What `_events` would return, at a fraction of the cost, for whole plain events only."""
         if len(data) > self._limit.max_bytes:
             return None
+        if _CR in data:
+            data = data.replace(b"\r\n", b"\n")
+            if _CR in data:
+                return None
         try:
             text = data.decode()
         except UnicodeDecodeError:
