@@ -16,13 +16,16 @@ OPENAI_CHAT = ScriptedResponse.sse(
 
 ANTHROPIC_MESSAGES = ScriptedResponse.sse(
     {"type": "message_start", "message": {"usage": {"input_tokens": 12}}},
-    {"type": "content_block_start", "index": 0, "content_block": {"type": "text"}},
-    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Let me "}},
-    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "look."}},
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "thinking"}},
+    {"type": "content_block_delta", "index": 0, "delta": {"thinking": "Ask the clock."}},
     {"type": "content_block_stop", "index": 0},
-    '{"type": "content_block_start", "index": 1,'
-    ' "content_block": {"type": "tool_use", "id": "c1", "name": "time"}}',
+    {"type": "content_block_start", "index": 1, "content_block": {"type": "text"}},
+    {"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": "Let me "}},
+    {"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": "look."}},
     {"type": "content_block_stop", "index": 1},
+    '{"type": "content_block_start", "index": 2,'
+    ' "content_block": {"type": "tool_use", "id": "c1", "name": "time"}}',
+    {"type": "content_block_stop", "index": 2},
     {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 34}},
     {"type": "message_stop"},
     pause=0.05,

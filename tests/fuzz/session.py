@@ -34,8 +34,8 @@ from streamsession import (
     UnexpectedContent,
     UnknownEvent,
 )
+from streamsession._framing import payload_of
 from streamsession._reports import reported_error
-from streamsession._validate import payload_of
 from tests.acme import BASE_URL, Finish, Token, chat
 
 from . import events, json_lines, sse

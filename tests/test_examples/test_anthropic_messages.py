@@ -57,7 +57,7 @@ from tests.test_examples.programs import (
 
 PRINTED = f"""\
 Let me look.
-reply.reasoning=''
+reply.reasoning='Ask the clock.'
 reply.tool_calls={[ToolCall.parse(id="c1", name="time", raw_arguments="{}")]}
 reply.usage={Usage(input_tokens=12, output_tokens=34)!r}
 reply.finish_reason='tool_use'
