@@ -4,25 +4,45 @@ A case is how the input begins, what it repeats, and the size of its pieces in d
 """
 
 import time
+from contextlib import suppress
 from random import Random
 from typing import Any, Final
 
-from streamsession import Decoder, JSONLinesDecoder, SSEDecoder
+from streamsession import (
+    DecodeError,
+    Decoder,
+    EventStreamDecoder,
+    JSONArrayDecoder,
+    JSONLinesDecoder,
+    JSONSeqDecoder,
+    SSEDecoder,
+    StreamTruncated,
+)
 from streamsession._framing._json_body import JSONBodyDecoder
 from tests.test_framing.cuts import burden, pieces
 
-from . import json_lines, sse
+from . import event_stream, json_array, json_lines, json_seq, sse
 from .engine import Case
 
 __all__ = ["check", "make"]
 
-_DECODERS: Final[tuple[type[Decoder[Any]], ...]] = (SSEDecoder, JSONLinesDecoder, JSONBodyDecoder)
+_DECODERS: Final[tuple[type[Decoder[Any]], ...]] = (
+    SSEDecoder,
+    JSONLinesDecoder,
+    JSONBodyDecoder,
+    JSONSeqDecoder,
+    JSONArrayDecoder,
+    EventStreamDecoder,
+)
 _UNITS: Final = [
     *(b"x", b"\n", b"\r", b"\r\n", b"\0", b"data: x\n", b"data\n", b"data: x\n\n", b"data:x\r\r"),
     *(b"id: 1\n", b"id: 1\n\n", b"retry: 1\n", b"event: x\n", b": ping\n\n", b"x\n", b"{}\n"),
+    *(b"[", b"{},", b"1,", b'"', b"\\", b"\x1e", b"\x1e1\n", b"\x1e{", b"[]\n", b"\0\0\0\x10"),
     *(b"id: " + b"x" * 999 + b"\n\n", b"data: " + b"x" * 9999 + b"\n", b"\xf0\x9f", b"data", b":"),
 ]
-_PARTS: Final = [*sse.PARTS, *json_lines.PARTS]
+_PARTS: Final = [
+    *(part for each in (sse, json_lines, json_seq, json_array, event_stream) for part in each.PARTS)
+]
 _SIZES: Final = (1, 2, 7, 4096, 4097, 2**16, 10**9)
 
 _LIMIT: Final = 2048  # bytes of an event
@@ -77,7 +97,8 @@ def _seconds(decoder: type[Decoder[Any]], body: bytes, size: int) -> float:
     """CPU time to cut a body."""
     cutter = decoder(max_event_bytes=_NO_LIMIT)
     began = time.thread_time()
-    for piece in pieces(body, size):
-        cutter.decode(piece)
-    cutter.flush()
+    with suppress(DecodeError, StreamTruncated):
+        for piece in pieces(body, size):
+            cutter.decode(piece)
+        cutter.flush()
     return time.thread_time() - began
