@@ -2,20 +2,30 @@
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import httpx
 import pytest
 from pydantic import TypeAdapter
+from pydantic_core import from_json
 
+import streamsession._public
 from streamsession import JSONLinesDecoder
-from streamsession.testing import ScriptedResponse, ScriptedServer, record, replay, sse
+from streamsession.testing import (
+    ScriptedResponse,
+    ScriptedServer,
+    mock_stream,
+    record,
+    replay,
+    sse,
+)
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-CLASS, USE, MORE, CONTRACT, RECORD, TESTS = BLOCKS
+CLASS, USE, MORE, DECODE, CONTRACT, RECORD, TESTS = BLOCKS
 
 
 @pytest.fixture
@@ -62,6 +72,25 @@ async def test_the_other_endpoints_work(acme: ModuleType, scripted_server: Scrip
         assert await session.models() == ["acme-1"]
         assert (await session.builds("x").collect()).text == "built"
     assert scripted_server.requests[1].path == "/builds?project=x"
+
+
+@pytest.mark.anyio
+async def test_the_decode_shown_assembles_what_the_api_sends() -> None:
+    body = sse(
+        {"type": "text", "text": "Let me look."},
+        {"type": "tool", "index": 0, "id": "c1", "name": "time"},
+        {"type": "tool", "index": 0, "arguments": '{"zone": '},
+        {"type": "tool", "index": 0, "arguments": '"UTC"}'},
+        {"type": "end", "reason": "tool"},
+    )
+    imported = {"AsyncIterator": AsyncIterator, "from_json": from_json}
+    names: dict[str, Any] = {**vars(streamsession._public), **imported}
+    exec(DECODE, names)  # noqa: S102 - our own text
+    async with names["Chat"](transport=httpx.MockTransport(mock_stream(body))) as session:
+        reply = await session.stream("POST", "/chat").collect()
+    assert reply.text == "Let me look."
+    assert [call.arguments for call in reply.tool_calls] == [{"zone": "UTC"}]
+    assert reply.finish_reason == "tool"
 
 
 @pytest.mark.usefixtures("acme")

@@ -89,6 +89,7 @@ async def test_one_that_is_too_large_fails_when_those_before_it_were_handed_over
 
     assert texts == ["a"]
     assert isinstance(error, EventTooLarge)
+    assert (error.index, error.frame) == (1, None)
 
 
 @pytest.mark.parametrize("rest", [b"", FINISH, sse("nothing"), sse({"error": {}}) + FINISH])
