@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 import httpx
+import pytest
 
 from streamsession import RetryPolicy, Stream, StreamError
 from streamsession.testing import Pause, ScriptedResponse, Step, mock_stream
@@ -16,13 +17,26 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 EventT = TypeVar("EventT")
 
-Programs: TypeAlias = Mapping[str, subprocess.CompletedProcess[str]]
-"""What the examples have printed, by their files; see the fixture `programs`."""
+
+class Programs(dict[str, subprocess.CompletedProcess[str]]):
+    """What the examples print, by their files; see the fixture `programs`."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        super().__init__()
+        self._environment = environment
+
+    def __missing__(self, name: str) -> subprocess.CompletedProcess[str]:
+        """Run it, once."""
+        self[name] = ended = run(name, self._environment)
+        return ended
+
 
 Live: TypeAlias = Callable[..., str]
 """Runs an example with arguments and environment variables; see the fixture `live`."""
 
 ONCE = RetryPolicy(attempts=1)
+ONE_LOOP = pytest.mark.parametrize("anyio_backend", ["asyncio"])
+"""For what tries hundreds of bodies, and is the same on every event loop."""
 
 
 def run(name: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:

@@ -47,6 +47,7 @@ from streamsession.testing import (
 from tests.canary import CANARY
 from tests.test_examples.programs import (
     ONCE,
+    ONE_LOOP,
     Live,
     Programs,
     at_once,
@@ -425,6 +426,7 @@ async def test_every_event_survives_json() -> None:
 
 
 @pytest.mark.anyio
+@ONE_LOOP
 async def test_cut_at_every_byte_it_ends_complete_or_with_a_named_error() -> None:
     call = block(1, "tool_use", id="t1", name="now") + arguments(1, "{}") + stop(1)
     body = nameless(start() + block(0, "text") + text(0, "ü") + stop(0) + call + end())

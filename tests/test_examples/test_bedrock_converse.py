@@ -40,7 +40,15 @@ from streamsession.testing import (
     mock_stream,
 )
 from tests.canary import CANARY
-from tests.test_examples.programs import ONCE, Live, Programs, at_once, ending, playing_each
+from tests.test_examples.programs import (
+    ONCE,
+    ONE_LOOP,
+    Live,
+    Programs,
+    at_once,
+    ending,
+    playing_each,
+)
 
 MEDIA = "application/vnd.amazon.eventstream"
 
@@ -530,6 +538,7 @@ async def test_every_event_survives_json() -> None:
 
 
 @pytest.mark.anyio
+@ONE_LOOP
 async def test_cut_at_every_byte_it_ends_complete_or_with_a_named_error() -> None:
     call = tool(1, "t", "now") + arguments(1, "{}") + stop(1)
     body = delta(0, text="ü") + call + end() + metadata()

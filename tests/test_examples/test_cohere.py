@@ -40,6 +40,7 @@ from streamsession.testing import (
 from tests.canary import CANARY
 from tests.test_examples.programs import (
     ONCE,
+    ONE_LOOP,
     Live,
     Programs,
     at_once,
@@ -423,6 +424,7 @@ async def test_every_event_survives_json() -> None:
 
 
 @pytest.mark.anyio
+@ONE_LOOP
 async def test_cut_at_every_byte_it_ends_complete_or_with_a_named_error() -> None:
     call = change("tool-call-start", tool_calls={"id": "t1"}) + wire_event("tool-call-end")
     body = nameless(text("ü") + call + end())

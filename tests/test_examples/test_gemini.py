@@ -37,6 +37,7 @@ from streamsession.testing import (
 from tests.canary import CANARY
 from tests.test_examples.programs import (
     ONCE,
+    ONE_LOOP,
     Live,
     Programs,
     at_once,
@@ -593,6 +594,7 @@ async def test_every_event_survives_json() -> None:
 
 
 @pytest.mark.anyio
+@ONE_LOOP
 @pytest.mark.parametrize("framing", FRAMINGS)
 async def test_a_body_that_ends_at_any_byte_is_complete_or_truncated(framing: str) -> None:
     body = FRAMINGS[framing]
@@ -611,6 +613,7 @@ async def test_a_body_that_ends_at_any_byte_is_complete_or_truncated(framing: st
 
 
 @pytest.mark.anyio
+@ONE_LOOP
 @pytest.mark.parametrize("framing", FRAMINGS)
 async def test_a_body_that_breaks_off_at_any_byte_has_interrupted_the_stream(framing: str) -> None:
     body = FRAMINGS[framing]

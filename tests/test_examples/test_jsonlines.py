@@ -15,7 +15,15 @@ from streamsession import (
 )
 from streamsession.testing import ScriptedResponse, ScriptedServer, json_lines, mock_stream
 from tests.canary import CANARY
-from tests.test_examples.programs import ONCE, Live, Programs, at_once, ending, playing_each
+from tests.test_examples.programs import (
+    ONCE,
+    ONE_LOOP,
+    Live,
+    Programs,
+    at_once,
+    ending,
+    playing_each,
+)
 
 PRINTED = """\
 build b/17 of main
@@ -116,6 +124,7 @@ async def test_a_line_of_the_wrong_shape_is_a_decode_error() -> None:
 
 
 @pytest.mark.anyio
+@ONE_LOOP
 async def test_cut_at_every_byte_it_ends_complete_or_truncated() -> None:
     bodies = ([BODY[:cut]] for cut in range(len(BODY) + 1))
     transport = playing_each(bodies, content_type="application/x-ndjson")

@@ -38,6 +38,7 @@ from streamsession.testing import (
 from tests.canary import CANARY
 from tests.test_examples.programs import (
     ONCE,
+    ONE_LOOP,
     Live,
     Programs,
     at_once,
@@ -419,6 +420,7 @@ async def test_every_event_survives_json() -> None:
 
 
 @pytest.mark.anyio
+@ONE_LOOP
 async def test_cut_at_every_byte_it_ends_complete_or_with_a_named_error() -> None:
     body = sse('{"choices":[{"delta":{"content":"ü"}}]}', {"choices": LAST["choices"]}, "[DONE]")
     whole = (await read(body)).events

@@ -37,7 +37,15 @@ from streamsession.testing import (
     mock_stream,
 )
 from tests.canary import CANARY
-from tests.test_examples.programs import ONCE, Live, Programs, at_once, ending, playing_each
+from tests.test_examples.programs import (
+    ONCE,
+    ONE_LOOP,
+    Live,
+    Programs,
+    at_once,
+    ending,
+    playing_each,
+)
 
 NDJSON = "application/x-ndjson"
 PRINTED = f"""\
@@ -307,6 +315,7 @@ async def test_every_event_survives_json() -> None:
 
 
 @pytest.mark.anyio
+@ONE_LOOP
 async def test_cut_at_every_byte_it_ends_complete_or_with_a_named_error() -> None:
     whole = (await read(ANSWER)).events
     ends: list[tuple[list[Step], type[StreamError]]]

@@ -37,6 +37,7 @@ from streamsession.testing import (
 from tests.canary import CANARY
 from tests.test_examples.programs import (
     ONCE,
+    ONE_LOOP,
     Live,
     Programs,
     at_once,
@@ -393,6 +394,7 @@ async def test_every_event_survives_json() -> None:
 
 
 @pytest.mark.anyio
+@ONE_LOOP
 async def test_a_body_that_ends_at_any_byte_is_complete_or_truncated() -> None:
     whole = await read(ANSWER)
     without_usage = [event for event in whole if not isinstance(event, Usage)]
@@ -412,6 +414,7 @@ async def test_a_body_that_ends_at_any_byte_is_complete_or_truncated() -> None:
 
 
 @pytest.mark.anyio
+@ONE_LOOP
 async def test_a_body_that_breaks_off_at_any_byte_has_interrupted_the_stream() -> None:
     whole = await read(ANSWER)
     bodies: Iterator[list[Step]] = ([ANSWER[:cut], HANG_UP] for cut in range(len(ANSWER)))
@@ -425,6 +428,7 @@ async def test_a_body_that_breaks_off_at_any_byte_has_interrupted_the_stream() -
 
 
 @pytest.mark.anyio
+@ONE_LOOP
 async def test_a_server_that_hangs_up_at_any_byte_has_interrupted_the_stream() -> None:
     body = sse('{"choices":[{"delta":{"content":"ü"},"finish_reason":"stop"}]}', "[DONE]")
     cuts = [ScriptedResponse([body], hang_up_after=cut) for cut in range(len(body))]

@@ -43,6 +43,7 @@ from streamsession.testing import (
 from tests.canary import CANARY
 from tests.test_examples.programs import (
     ONCE,
+    ONE_LOOP,
     Live,
     Programs,
     at_once,
@@ -622,6 +623,7 @@ async def test_every_event_survives_json() -> None:
 
 
 @pytest.mark.anyio
+@ONE_LOOP
 async def test_a_body_that_ends_at_any_byte_is_truncated() -> None:
     events = (await read(ANSWER)).events
     bodies = ([ANSWER[:cut]] for cut in range(len(ANSWER)))
@@ -639,6 +641,7 @@ async def test_a_body_that_ends_at_any_byte_is_truncated() -> None:
 
 
 @pytest.mark.anyio
+@ONE_LOOP
 async def test_a_body_that_breaks_off_at_any_byte_has_interrupted_the_stream() -> None:
     events = (await read(ANSWER)).events
     bodies: Iterator[list[Step]] = ([ANSWER[:cut], HANG_UP] for cut in range(len(ANSWER)))
@@ -652,6 +655,7 @@ async def test_a_body_that_breaks_off_at_any_byte_has_interrupted_the_stream() -
 
 
 @pytest.mark.anyio
+@ONE_LOOP
 async def test_a_server_that_hangs_up_at_any_byte_has_interrupted_the_stream() -> None:
     body = created() + text("ü") + end()
     cuts = [ScriptedResponse([body], hang_up_after=cut) for cut in range(len(body))]
