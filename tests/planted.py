@@ -42,9 +42,10 @@ FAULTS: Final = (
         "test_connections.py",
     ),
     Fault("_http/_response.py", "await self._unwind()", "pass", "test_connections.py"),
+    Fault("_http/_pool.py", "own.room += 1", "pass", "test_http_clients.py"),
     Fault(
         "_http/_pool.py",
-        "await self._owned.aclose()",
+        "await self._own.aclose()",
         "pass",
         "test_session.py test_connections.py",
     ),

@@ -1,12 +1,9 @@
 """The connections of a session, and how one request gets its answer over them."""
 
-import os
 import re
-import ssl
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
-from functools import lru_cache
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from functools import partial
 from typing import Any, Final, Protocol, TypeAlias
 from urllib.parse import urljoin, urlsplit
 
@@ -14,9 +11,10 @@ import httpx
 from anyio import CancelScope, Semaphore
 
 from .._auth import Credentials
-from .._errors import ConnectFailed, InvalidRequest, SessionStateError, StatusError
+from .._errors import InvalidRequest, SessionStateError, StatusError
 from .._request import Request, check_headers, join_url, origin
 from .._runtime import Guarded
+from ._clients import Client, Clients
 from ._response import Response
 from ._translate import forget_locals, raise_as_ours
 
@@ -67,8 +65,8 @@ class Pool:
         self._auth = auth
         self._limits = limits or _LIMITS
         self._transport = transport
-        self._client: Any = client
-        self._owned: httpx.AsyncClient | None = None
+        self._client: Any = client  # handed in
+        self._own: Clients | None = None
         self._request_id_headers = request_id_headers
         # A request cancelled while it queues in httpcore's pool can leave a connection there for
         # good (https://github.com/encode/httpcore/issues/1093): so ours never queue there.
@@ -82,23 +80,14 @@ class Pool:
         return self._slots is not None and self._slots.value == 0
 
     def open(self) -> None:
-        """Make the client, unless one was handed in."""
+        """Make clients, unless one was handed in."""
         if self._client is None:
-            tls = _tls(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
-            jar = CookieJar(DefaultCookiePolicy(allowed_domains=()))  # keeps none
-            try:
-                self._owned = httpx.AsyncClient(
-                    verify=tls, cookies=jar, limits=self._limits, transport=self._transport
-                )
-            except (ImportError, ValueError) as exc:
-                forget_locals(exc)
-                raise ConnectFailed(f"the proxy of the environment cannot be used: {exc}") from exc
-            self._client = self._owned
+            self._own = Clients(self._limits, self._transport)
 
     async def aclose(self) -> None:
-        """Close every connection of a client of our own."""
-        if self._owned is not None:
-            await self._owned.aclose()
+        """Close every connection of clients of our own."""
+        if self._own is not None:
+            await self._own.aclose()
 
     async def send(
         self, request: Request, *, headers: Mapping[str, str], connect_timeout: float | None
@@ -122,30 +111,35 @@ class Pool:
             TimedOut: The connect clock ran out.
             UnexpectedContent: The body has a compression that was not asked for.
         """
-        if self._client is None or self._client.is_closed:
+        if self._client is not None and self._client.is_closed:
             raise SessionStateError("the http_client was closed before its session; close it after")
         if self._slots is not None:
             await self._slots.acquire()
-        sending = _Sending(self._client, self._auth, connect_timeout)
+        own: Client | None = None
+        sending: _Sending | None = None
         try:
+            own = None if self._own is None else self._own.take()
+            client = self._client if own is None else own.library
+            sending = _Sending(client, self._auth, connect_timeout)
             raw = await sending.answer(
                 request, join_url(self._base_url, request.path), {**headers, **self._headers}
             )
             names = (name for name in self._request_id_headers if name in raw.headers)
             request_id = raw.headers[name] if (name := next(names, None)) else None
-            return Response(
-                raw, request_id=request_id, reused=sending.reused, on_close=self._release
-            )
+            on_close = partial(self._release, own)
+            return Response(raw, request_id=request_id, reused=sending.reused, on_close=on_close)
         except BaseException as exc:
             forget_locals(exc)
             try:
-                if sending.raw is not None:
+                if sending is not None and sending.raw is not None:
                     await Guarded(sending.raw.aclose(), cancels=0)
             finally:
-                self._release()
+                self._release(own)
             raise
 
-    def _release(self) -> None:
+    def _release(self, own: Client | None) -> None:
+        if own is not None:
+            own.room += 1
         if self._slots is not None:
             self._slots.release()
 
@@ -154,12 +148,6 @@ def _size_of(transport: Any) -> int | None:
     """How many connections a handed-in transport makes at most; None if it cannot be told."""
     size = getattr(getattr(transport, "_pool", None), "_max_connections", None)
     return size if isinstance(size, int) and size < sys.maxsize else None  # which is no limit
-
-
-@lru_cache(maxsize=8)
-def _tls(*_: str | None) -> ssl.SSLContext:
-    """What httpx itself would make for these variables, which takes it longer than a request."""
-    return httpx.create_ssl_context()
 
 
 class _Sending:

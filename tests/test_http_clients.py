@@ -1,0 +1,88 @@
+"""The clients of a pool: together they hold what it may, and each only its share."""
+
+import anyio
+import httpx
+import pytest
+
+from streamsession import Stream
+from streamsession._http._clients import Client, Clients
+from streamsession.testing import Gate, ScriptedResponse, ScriptedServer
+from tests.acme import FINISH, Acme, Finish, Token, token
+
+PATIENCE = 20.0
+
+
+def limits_of(client: Client) -> tuple[int | None, int | None]:
+    """The connections of a client, and how many of them may be idle: what httpcore was told."""
+    pool = vars(vars(client.library)["_transport"])["_pool"]
+    return vars(pool)["_max_connections"], vars(pool)["_max_keepalive_connections"]
+
+
+def all_of(clients: Clients, number: int) -> list[Client]:
+    """The clients that so many requests take."""
+    return list(dict.fromkeys(clients.take() for _ in range(number)))
+
+
+@pytest.mark.parametrize(
+    ("most", "idle", "shares"),
+    [
+        (1, 1, [(1, 1)]),
+        (100, 20, [(100, 20)]),
+        (101, 20, [(51, 19), (50, 1)]),
+        (101, 101, [(51, 51), (50, 50)]),
+        (250, 2, [(84, 2), (83, 0), (83, 0)]),
+        (250, 3, [(84, 1), (83, 1), (83, 1)]),
+        (250, 0, [(84, 0), (83, 0), (83, 0)]),
+        (1000, 20, [(100, 11)] + [(100, 1)] * 9),
+        (1000, 550, [(100, 100)] + [(100, 50)] * 9),
+    ],
+)
+def test_they_share_the_limits(most: int, idle: int, shares: list[tuple[int, int]]) -> None:
+    clients = Clients(httpx.Limits(max_connections=most, max_keepalive_connections=idle), None)
+    shared = [limits_of(client) for client in all_of(clients, most)]
+    assert shared == shares
+    assert sum(size for size, _ in shares) == most
+    assert sum(each for _, each in shares) == idle
+
+
+def test_without_a_limit_there_are_as_many_as_it_takes() -> None:
+    clients = Clients(httpx.Limits(max_connections=None, max_keepalive_connections=None), None)
+    made = all_of(clients, 350)
+    assert [each.room for each in made] == [0, 0, 0, 50]
+
+
+def test_the_first_with_room_takes_the_next_request() -> None:
+    clients = Clients(httpx.Limits(max_connections=200), None)
+    first, second = all_of(clients, 150)
+    first.room += 1
+    assert clients.take() is first
+    assert clients.take() is second
+
+
+def test_a_transport_carries_all_requests_of_one_client() -> None:
+    transport = httpx.MockTransport(lambda _: httpx.Response(200))
+    assert len(all_of(Clients(httpx.Limits(max_connections=500), transport), 500)) == 1
+
+
+@pytest.mark.anyio
+async def test_streams_beyond_the_share_of_one_have_connections_that_are_used_again() -> None:
+    gate = Gate()
+    held = [ScriptedResponse([token("a"), gate, FINISH])] * 101
+    limits = httpx.Limits(max_connections=101, max_keepalive_connections=101)
+
+    async def read(stream: Stream[Token | Finish]) -> None:
+        assert await anext(stream) == Token(text="a")
+        begun.append(stream)
+        if len(begun) == 101:
+            gate.open()
+        await stream.collect()
+
+    async with ScriptedServer(*held, *held) as server:
+        async with Acme(base_url=server.url, limits=limits) as session:
+            for _ in range(2):
+                begun: list[Stream[Token | Finish]] = []
+                with anyio.fail_after(PATIENCE):
+                    async with anyio.create_task_group() as group:
+                        for _ in range(101):
+                            group.start_soon(read, session.stream())
+        assert len(server.connections) == 101
