@@ -1,0 +1,72 @@
+"""Chunks of OpenAI's Chat Completions, read as the same class by the SDK, the floors and ours.
+
+`ours` yields the SDK's own `ChatCompletionChunk`s; the example makes neutral events of the chunks.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from openai import AsyncOpenAI, DefaultAioHttpClient
+from openai.types.chat import ChatCompletionChunk
+from pydantic import TypeAdapter
+
+from openai_chat import OpenAIChat
+from streamsession import AsyncSession, Stream
+
+from ..floors import API, aiohttp_transport, over_httpx, over_socket
+from ..ours import ours
+from ..reading import PROMPT, Open, Read, Reading, counted
+
+
+def _body(model: str) -> dict[str, Any]:
+    return {"model": model, "stream": True, "messages": [{"role": "user", "content": PROMPT}]}
+
+
+class Chat(AsyncSession[ChatCompletionChunk]):
+    """A session that yields the chunks of the wire."""
+
+    final_marker = "[DONE]"
+
+    def stream(self, prompt: str, *, model: str) -> Stream[ChatCompletionChunk]:
+        """The answer to a prompt."""
+        return self.open_stream("POST", "/chat/completions", json=_body(model))
+
+
+_API: Final = API(
+    path="/chat/completions",
+    body=_body,
+    validate=TypeAdapter(ChatCompletionChunk).validator.validate_json,
+    marker=b"[DONE]",
+)
+
+
+def _openai(*, over_aiohttp: bool = False) -> Open:
+    """The SDK with its defaults; over aiohttp as it documents it."""
+
+    @asynccontextmanager
+    async def opened(url: str) -> AsyncGenerator[Read]:
+        http_client = DefaultAioHttpClient() if over_aiohttp else None
+        async with AsyncOpenAI(base_url=url, api_key="none", http_client=http_client) as client:
+
+            async def read(model: str) -> Reading:
+                stream = await client.chat.completions.create(
+                    model=model, stream=True, messages=[{"role": "user", "content": PROMPT}]
+                )
+                return await counted(stream)
+
+            yield read
+
+    return opened
+
+
+CONTENDERS: Final[dict[str, Open]] = {
+    "floor/socket": over_socket(_API),
+    "floor/httpx": over_httpx(_API),
+    "floor/aiohttp": over_httpx(_API, transport=aiohttp_transport),
+    "ours/httpx": ours(Chat),
+    "ours/aiohttp": ours(Chat, transport=aiohttp_transport),
+    "ours, neutral events/httpx": ours(OpenAIChat),
+    "openai/httpx2": _openai(),
+    "openai/aiohttp": _openai(over_aiohttp=True),
+}
