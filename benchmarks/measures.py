@@ -1,0 +1,213 @@
+"""How a workload is measured, in the process of the row that is measured.
+
+What is counted is CPU time of that process, all its threads included, for each token that the
+server sent, so that it makes no difference how many objects a client makes of it. Before each
+measurement rubbish is collected; the collector stays on, as it is for a user. Each measure has
+opened its client and read before the first one.
+"""
+
+import asyncio
+import gc
+import os
+import resource
+import statistics
+import sys
+import time
+import tracemalloc
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from .reading import Open, Read, Reading, order, settle
+
+__all__ = ["Measure", "Row", "Values", "alone", "burst", "held", "imported", "paced", "short"]
+
+_MOST_BESIDES: Final = 10  # events of an answer that are no tokens
+
+
+class Row(NamedTuple):
+    """A contender in a table.
+
+    Attributes:
+        of: The API whose bytes it reads, or the framing.
+        name: Who it is.
+        over: The HTTP library it stands on, and the event loop, if that is not asyncio's own.
+    """
+
+    of: str
+    name: str
+    over: str = ""
+
+
+Values: TypeAlias = dict[str, float]
+"""What one measurement gave, by the names of columns."""
+
+Measure: TypeAlias = Callable[[Row, str], AsyncGenerator[Values]]
+"""Measures a row against the server at this URL, once for each item."""
+
+
+def _opened(row: Row, url: str) -> AbstractAsyncContextManager[Read]:
+    contenders: dict[str, Open] = import_module(f".apis.{row.of}", __package__).CONTENDERS
+    return contenders[f"{row.name}/{row.over.partition(',')[0]}"](url)
+
+
+def _check(reading: Reading, tokens: int) -> None:
+    if not tokens <= reading.events <= tokens + _MOST_BESIDES:
+        raise AssertionError(f"{tokens} tokens were sent, {reading.events} events came")
+
+
+def burst(model: str, *, tokens: int, per: int = 0) -> Measure:
+    """An answer that is there at once; its cost is that per token, or per so much else."""
+
+    async def measure(row: Row, url: str) -> AsyncGenerator[Values]:
+        async with _opened(row, url) as read:
+            _check(await read(model), tokens)
+            while True:
+                gc.collect()
+                began = time.process_time()
+                reading = await read(model)
+                spent = time.process_time() - began
+                _check(reading, tokens)
+                yield {"cpu": spent / (per or tokens) * 1e6}
+
+    return measure
+
+
+def short(*, streams: int) -> Measure:
+    """Answers of one token, one after the other on a connection that is kept alive."""
+
+    async def measure(row: Row, url: str) -> AsyncGenerator[Values]:
+        async with _opened(row, url) as read:
+            reading = await read("burst-1-1")
+            while True:
+                gc.collect()
+                waits: list[float] = []
+                began = time.process_time()
+                for _ in range(streams):
+                    asked = time.perf_counter()
+                    reading = await read("burst-1-1")
+                    waits.append(reading.first - asked)
+                spent = time.process_time() - began
+                _check(reading, 1)
+                yield {"cpu": spent / streams * 1e6, "first": statistics.median(waits) * 1e6}
+
+    return measure
+
+
+def paced(*, streams: int, rate: float, seconds: float) -> Measure:
+    """Many answers at once, so many tokens a second each, from opening them to their end.
+
+    `paced` is what a token cost without opening and ending, `busy` how much of a core that took, in
+    percent: near 100 the client cannot keep up, and reads several tokens at a time.
+    """
+    each = round(rate * seconds)  # tokens of an answer, besides the first
+
+    async def measure(row: Row, url: str) -> AsyncGenerator[Values]:
+        async with _opened(row, url) as read:
+            await read("burst-100-1")
+            while True:
+                gc.collect()
+                began = time.process_time()
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(_read(read, "paced")) for _ in range(streams)]
+                    await settle()
+                    opened, since = time.process_time(), time.monotonic()
+                    await order(url, f"/pace/{rate}/{seconds}")
+                    busy = (time.process_time() - opened) / (time.monotonic() - since)
+                    await settle()
+                    told = time.process_time()
+                    await order(url, "/finish")
+                spent = time.process_time() - began
+                for task in tasks:
+                    _check(task.result(), each + 1)
+                yield {
+                    "cpu": spent / (streams * (each + 1)) * 1e6,
+                    "paced": (told - opened) / (streams * each) * 1e6,
+                    "busy": busy * 100,
+                }
+
+    return measure
+
+
+async def _read(read: Read, model: str) -> Reading:
+    return await read(model)
+
+
+def held(*, streams: int) -> Measure:
+    """What each of many streams holds while nothing comes: `traced` by Python, and in all, in KiB.
+
+    Only the first measurement counts: later ones find memory that was in use before.
+    """
+
+    async def measure(row: Row, url: str) -> AsyncGenerator[Values]:
+        async with _opened(row, url) as read:
+            await read("burst-100-1")
+            resident = await _growth(read, streams, _resident)
+            tracemalloc.start()
+            await _growth(read, 1, _traced)
+            traced = await _growth(read, streams, _traced)
+            yield {"traced": traced / streams / 1024, "resident": resident / streams / 1024}
+
+    return measure
+
+
+async def _growth(read: Read, streams: int, size: Callable[[], int]) -> int:
+    """How much larger it is while so many streams are open."""
+    gc.collect()
+    before = size()
+    tasks = [asyncio.create_task(_read(read, "paced")) for _ in range(streams)]
+    await settle()
+    gc.collect()
+    grown = size() - before
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    await settle()
+    return grown
+
+
+def _traced() -> int:
+    return tracemalloc.get_traced_memory()[0]
+
+
+def _resident() -> int:
+    """Bytes of memory in use, as Linux tells it (`man 5 proc_pid_statm`)."""
+    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()
+    return int(pages[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def alone(*, events: int, per_chunk: int) -> Measure:
+    """A decoder, on a body that is in memory already."""
+
+    async def measure(row: Row, _: str) -> AsyncGenerator[Values]:
+        decoders: Any = import_module(".decoders", __package__)
+        chunks = decoders.chunks_of(row.of, events=events, per_chunk=per_chunk)
+        decode = decoders.DECODERS[row.of][row.name]
+        while True:
+            gc.collect()
+            began = time.process_time()
+            frames = decode(chunks)
+            spent = time.process_time() - began
+            _check(Reading(frames, 0.0), events)
+            yield {"cpu": spent / events * 1e6}
+
+    return measure
+
+
+def imported(statements: dict[str, str]) -> Measure:
+    """Statements, in an interpreter of their own; `cpu` is in milliseconds."""
+
+    async def measure(row: Row, _: str) -> AsyncGenerator[Values]:
+        command = [sys.executable, "-c", statements[row.name]]
+        while True:
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            child = await asyncio.create_subprocess_exec(*command)
+            if await child.wait():
+                raise ImportError(statements[row.name])
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            yield {"cpu": spent * 1000}
+
+    return measure

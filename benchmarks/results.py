@@ -1,0 +1,52 @@
+"""What a run gave, and how its rows compare. A row's best round counts: noise only adds."""
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from .measures import Row, Values
+from .workloads import Workload
+
+__all__ = ["FLOOR", "OURS", "Results", "Table"]
+
+FLOOR: Final = "floor"
+OURS: Final = "ours"
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a workload gave: of each row, in each round."""
+
+    workload: Workload
+    rounds: Mapping[Row, list[Values]]
+
+    def best(self, row: Row, column: str = "") -> float:
+        """The lowest value of a row in a column; "" is the first one, which is compared."""
+        column = column or next(iter(self.workload.columns))
+        return min(values[column] for values in self.rounds[row])
+
+    def spread(self, row: Row) -> float:
+        """How far the median round was above the best, in percent."""
+        column = next(iter(self.workload.columns))
+        median = statistics.median(values[column] for values in self.rounds[row])
+        return 100 * (median / self.best(row) - 1)
+
+    def ratio(self, row: Row, name: str) -> float | None:
+        """How many times the cost of whom of this name is closest: in bytes, then in transport.
+
+        The SDKs stand on httpx2, which nobody else does: closest to it is httpx. None if nobody has
+        the name.
+        """
+        rivals = [each for each in self.rounds if each.name.partition(",")[0] == name]
+        if not rivals:
+            return None
+        closest = min(
+            rivals,
+            key=lambda each: (each.of != row.of, each.over != row.over, each.over != "httpx"),
+        )
+        return self.best(row) / self.best(closest)
+
+
+Results: TypeAlias = Mapping[str, Table]
+"""By the names of the workloads."""

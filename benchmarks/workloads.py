@@ -1,0 +1,216 @@
+"""What is measured: each workload is a table, each of its rows a process of its own."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from .measures import Measure, Row, alone, burst, held, imported, paced, short
+
+__all__ = ["Workload", "workloads"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """A table.
+
+    Attributes:
+        name: What it is called on the command line.
+        title: What it is called for people.
+        about: What is measured, in a sentence or two.
+        columns: What the values are called for people; the first one is compared.
+        rows: Who takes part, in this order.
+        measure: How each is measured.
+        rounds: How often, at most.
+    """
+
+    name: str
+    title: str
+    about: str
+    columns: Mapping[str, str]
+    rows: tuple[Row, ...]
+    measure: Measure
+    rounds: int = 100
+
+
+def _rows(of: str, *contenders: str) -> tuple[Row, ...]:
+    """Contenders as "name/over"."""
+    return tuple(Row(of, *each.split("/")) for each in contenders)
+
+
+_CPU: Final = {"cpu": "µs of CPU per event"}
+
+_BURST: Final = (
+    *_rows("tokens", "floor/httpx", "ours/httpx", "ours, keep_reply=False/httpx"),
+    *_rows("tokens", "httpx-sse/httpx", "httpx2/httpx2", "floor/socket"),
+    *_rows("tokens", "floor/aiohttp", "ours/aiohttp"),
+    *_rows("tokens", "floor/httpx, uvloop", "ours/httpx, uvloop", "floor/http2", "ours/http2"),
+    *_rows("openai", "floor/httpx", "ours/httpx", "ours, neutral events/httpx", "openai/httpx2"),
+    *_rows("openai", "floor/aiohttp", "ours/aiohttp", "openai/aiohttp"),
+    *_rows("anthropic", "floor/httpx", "ours/httpx", "ours, neutral events/httpx"),
+    *_rows("anthropic", "anthropic/httpx2"),
+    *_rows("anthropic", "floor/aiohttp", "ours/aiohttp", "anthropic/aiohttp"),
+)
+_BYTES: Final = (
+    *_rows("tokens", "floor/httpx", "ours/httpx", "httpx-sse/httpx", "httpx2/httpx2"),
+    *_rows("openai", "floor/httpx", "ours/httpx", "openai/httpx2"),
+    *_rows("anthropic", "floor/httpx", "ours/httpx", "anthropic/httpx2"),
+)
+_PACED: Final = (
+    *_rows("openai", "floor/httpx", "ours/httpx", "openai/httpx2"),
+    *_rows("anthropic", "anthropic/httpx2"),
+    *_rows("openai", "floor/aiohttp", "ours/aiohttp", "openai/aiohttp", "floor/socket"),
+    *_rows("openai", "floor/aiohttp, uvloop", "ours/aiohttp, uvloop"),
+)
+_HTTP2: Final = _rows("tokens", "floor/http2", "ours/http2")  # 100 streams in one connection
+_SHORT: Final = (
+    *_rows("tokens", "floor/httpx", "ours/httpx", "httpx-sse/httpx", "httpx2/httpx2"),
+    *_rows("tokens", "floor/aiohttp", "ours/aiohttp", "floor/socket"),
+    *_rows("openai", "floor/httpx", "ours/httpx", "openai/httpx2"),
+    *_rows("anthropic", "floor/httpx", "ours/httpx", "anthropic/httpx2"),
+)
+_COLLECT: Final = _rows("tokens", "floor, collecting/httpx", "ours, collect()/httpx")
+_LARGE: Final = _rows("tokens", "floor/httpx", "ours/httpx", "httpx-sse/httpx", "httpx2/httpx2")
+_LARGE_SDKS: Final = (*_rows("openai", "openai/httpx2"), *_rows("anthropic", "anthropic/httpx2"))
+_SSE: Final = ("floor", "ours", "httpx-sse", "httpx2", "openai", "anthropic")
+_DECODERS: Final = (
+    *_rows("data", *_SSE),
+    *_rows("event and data", *_SSE),
+    *_rows("JSON Lines", "floor", "ours"),
+    *_rows("JSON text sequence", "floor", "ours"),
+    *_rows("JSON array", "floor", "ours"),
+    *_rows("AWS event stream", "floor", "ours", "botocore"),
+)
+_IMPORTS: Final = {
+    "python": "",
+    "floor": """
+import asyncio, httpx, pydantic
+class Token(pydantic.BaseModel): text: str
+pydantic.TypeAdapter(Token)
+httpx.AsyncClient
+""",
+    "ours": """
+import asyncio, streamsession
+class Token(streamsession.Event): text: str
+class Acme(streamsession.AsyncSession[Token]): pass
+""",
+    "openai": "from openai import AsyncOpenAI",
+    "anthropic": "from anthropic import AsyncAnthropic",
+}
+
+
+def workloads(*, quick: bool) -> dict[str, Workload]:
+    """All of them by name, in order; quick ones measure less, more coarsely."""
+    groups = (_bursts, _many_streams, _short_streams, _of_size, _without_streams)
+    return {each.name: each for group in groups for each in group(quick=quick)}
+
+
+def _bursts(*, quick: bool) -> Iterator[Workload]:
+    for per_chunk, tokens in ((1, 1000 if quick else 3000), (50, 3000 if quick else 10_000)):
+        events = "one event" if per_chunk == 1 else f"{per_chunk} events"
+        yield Workload(
+            name=f"burst-{per_chunk}",
+            title=f"Burst, {events} per chunk",
+            about=f"A long answer that is there at once, {events} in each chunk of HTTP.",
+            columns=_CPU,
+            rows=_BURST,
+            measure=burst(f"burst-{tokens}-{per_chunk}", tokens=tokens),
+        )
+    tokens = 20 if quick else 50
+    yield Workload(
+        name="bytes",
+        title="Byte by byte",
+        about="An answer that is there at once, one byte in each chunk of HTTP.",
+        columns=_CPU,
+        rows=_BYTES,
+        measure=burst(f"bytes-{tokens}", tokens=tokens),
+    )
+
+
+def _many_streams(*, quick: bool) -> Iterator[Workload]:
+    seconds = 1.0 if quick else 5.0
+    for streams, rate in ((100, 10), (1000, 10)):
+        yield Workload(
+            name=f"paced-{streams}",
+            title=f"Paced, {streams:,} streams",
+            about=f"{streams:,} streams at once, each with {rate} events a second for "
+            f"{seconds:g} s, none at the same time. Opening and ending them is included, and then "
+            "not.",
+            columns={**_CPU, "paced": "µs while open", "busy": "% of a core"},
+            rows=(*_PACED, *_HTTP2) if streams == 100 else _PACED,
+            measure=paced(streams=streams, rate=rate, seconds=seconds),
+            rounds=1 if quick else 2,
+        )
+    yield Workload(
+        name="memory",
+        title="Memory per open stream",
+        about="What each of 100 streams holds that wait for their second event.",
+        columns={"traced": "KiB by tracemalloc", "resident": "KiB resident"},
+        rows=_SHORT,
+        measure=held(streams=100),
+        rounds=1,
+    )
+
+
+def _short_streams(*, quick: bool) -> Iterator[Workload]:
+    measure = short(streams=30 if quick else 200)
+    yield Workload(
+        name="first",
+        title="Time to the first event",
+        about="By the clock, from the request to the first event, on a connection kept alive.",
+        columns={"first": "µs"},
+        rows=_SHORT,
+        measure=measure,
+        rounds=5,
+    )
+    yield Workload(
+        name="open",
+        title="Opening and closing",
+        about="Streams of one token, one after the other, on a connection kept alive.",
+        columns={"cpu": "µs of CPU per stream"},
+        rows=_SHORT,
+        measure=measure,
+        rounds=5,
+    )
+
+
+def _of_size(*, quick: bool) -> Iterator[Workload]:
+    for tokens in (1000, 10_000) if quick else (10_000, 100_000):
+        yield Workload(
+            name=f"collect-{tokens}",
+            title=f"Collecting {tokens:,} events",
+            about="All events of an answer in a list, and their text; 50 events per chunk.",
+            columns=_CPU,
+            rows=_COLLECT,
+            measure=burst(f"burst-{tokens}-50", tokens=tokens),
+        )
+    for size in (1, 8) if quick else (8, 64):
+        yield Workload(
+            name=f"large-{size}",
+            title=f"An event of {size} MiB",
+            about="One event in chunks of 4 KiB.",
+            columns={"cpu": "µs of CPU per MiB"},
+            rows=_LARGE if size > 8 else (*_LARGE, *_LARGE_SDKS),
+            measure=burst(f"large-{size}", tokens=1, per=size),
+            rounds=3,
+        )
+
+
+def _without_streams(*, quick: bool) -> Iterator[Workload]:
+    for per_chunk in (1, 50):
+        events = "one event" if per_chunk == 1 else f"{per_chunk} events"
+        yield Workload(
+            name=f"decoder-{per_chunk}",
+            title=f"Decoder alone, {events} per chunk",
+            about="From chunks in memory to frames, without a socket, and without typed events.",
+            columns=_CPU,
+            rows=_DECODERS,
+            measure=alone(events=2000 if quick else 10_000, per_chunk=per_chunk),
+        )
+    yield Workload(
+        name="import",
+        title="Import",
+        about="A fresh interpreter that declares an event and a client of its own, or imports one.",
+        columns={"cpu": "ms of CPU"},
+        rows=_rows("", *_IMPORTS),
+        measure=imported(_IMPORTS),
+    )
