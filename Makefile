@@ -2,10 +2,11 @@
 
 PYTHON ?= python3
 VENV := .venv
+BENCH := .venv-bench
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fuzz planted clean
+.PHONY: help demo test check fuzz planted bench clean
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,8 +32,11 @@ fuzz: $(VENV)/.installed-test ## Search for inputs that break a law, for FUZZ_SE
 planted: $(VENV)/.installed-test ## Plant faults in the source, and see that the tests notice each
 	$(BIN)/python -m tests.planted
 
-clean: ## Remove the environment and everything generated
-	rm -rf $(VENV) dist .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+bench: $(BENCH)/.installed ## Measure it side by side with its peers; BENCH_ARGS=--quick for a look
+	@$(BENCH)/bin/python -m benchmarks $(BENCH_ARGS)
+
+clean: ## Remove the environments and everything generated
+	rm -rf $(VENV) $(BENCH) dist .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 # Each stamp is an installation that is remade when pyproject.toml changes.
 # Dependency groups need pip 25.1.
@@ -49,5 +53,11 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	@touch $@
 
 $(VENV)/.installed-check: $(VENV)/.installed-test
-	$(BIN)/python -m pip install --quiet --group check
+	$(BIN)/python -m pip install --quiet --group check --group bench
+	@touch $@
+
+$(BENCH)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BENCH)/bin/python -m pip install --quiet --editable . --group bench
 	@touch $@

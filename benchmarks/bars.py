@@ -1,0 +1,121 @@
+"""What is demanded of ours, as ratios within one run, and whether a run met it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from .measures import Row
+from .results import FLOOR, OURS, Results, Table
+
+__all__ = ["Bar", "bars"]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A demand, and what a run gave.
+
+    Attributes:
+        workload: Its title.
+        claim: What is demanded.
+        value: What the run gave.
+        limit: What it is to be.
+        at_least: Whether it is to be that or more, instead of that or less.
+    """
+
+    workload: str
+    claim: str
+    value: float
+    limit: float
+    at_least: bool = False
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the run gave what is demanded."""
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
+
+
+def bars(results: Results) -> Iterator[Bar]:
+    """All those for which enough was measured."""
+    demands: dict[str, Callable[[Table], Iterator[Bar]]] = {
+        "burst-1": _burst_1,
+        "burst-50": _burst_50,
+        "paced-100": _paced,
+        "paced-1000": _paced,
+        "memory": _memory,
+        "decoder-1": lambda table: _fastest(table, 1.25),
+        "decoder-50": lambda table: _fastest(table, 1.75),
+        "import": _import,
+    }
+    for name, table in results.items():
+        if name in demands:
+            yield from demands[name](table)
+    growths = (
+        ("paced-100", "paced-1000", Row("openai", OURS, "httpx"), 1.3),
+        # Of what grows as n, a unit costs the same; a tenth is left to caches and noise.
+        ("large-8", "large-64", Row("tokens", OURS, "httpx"), 1.1),
+        ("collect-10000", "collect-100000", Row("tokens", "ours, collect()", "httpx"), 1.1),
+    )
+    for small, large, row, limit in growths:
+        if {small, large} <= results.keys():
+            yield _growth(results[small], results[large], row, limit)
+
+
+def _burst_1(table: Table) -> Iterator[Bar]:
+    yield from _to_floor(table, "httpx", 1.15)
+    yield from _peer(table, Row("openai", "openai", "httpx2"), 6)
+    yield from _peer(table, Row("anthropic", "anthropic", "httpx2"), 2)
+
+
+def _burst_50(table: Table) -> Iterator[Bar]:
+    yield from _to_floor(table, "httpx", 1.25)
+    yield from _peer(table, Row("openai", "openai", "httpx2"), 18)
+    yield from _peer(table, Row("anthropic", "anthropic", "httpx2"), 3.5)
+    yield from _to_floor(table, "aiohttp", 1.25)
+    yield from _peer(table, Row("openai", "openai", "aiohttp"), 18)
+
+
+def _paced(table: Table) -> Iterator[Bar]:
+    yield from _to_floor(table, "httpx", 1.05)
+    yield from _to_floor(table, "aiohttp", 1.05)
+    yield from _peer(table, Row("openai", "openai", "aiohttp"), 4)
+
+
+def _to_floor(table: Table, over: str, limit: float) -> Iterator[Bar]:
+    """Ours against the floor, on the bytes of each API."""
+    for row in table.rounds:
+        ratio = table.ratio(row, FLOOR)
+        if row.name == OURS and row.over == over and ratio is not None:
+            claim = f"ours ≤ {limit} × floor ({row.of}, over {over})"
+            yield Bar(table.workload.title, claim, ratio, limit)
+
+
+def _peer(table: Table, peer: Row, limit: float) -> Iterator[Bar]:
+    """An SDK against ours, on the same bytes, both handing over the SDK's own classes."""
+    ratio = table.ratio(peer, OURS)
+    if ratio is not None:
+        over = " over aiohttp" if peer.over == "aiohttp" else ""
+        claim = f"{peer.name}{over} ≥ {limit} × ours"
+        yield Bar(table.workload.title, claim, ratio, limit, at_least=True)
+
+
+def _memory(table: Table) -> Iterator[Bar]:
+    ours, floor = (table.best(Row("tokens", name, "httpx")) for name in (OURS, FLOOR))
+    yield Bar(table.workload.title, "ours ≤ floor + 8 KiB", ours - floor, 8)
+
+
+def _fastest(table: Table, limit: float) -> Iterator[Bar]:
+    peers = [row for row in table.rounds if row.of == "data" and row.name not in (FLOOR, OURS)]
+    fastest = min(peers, key=table.best)
+    ratio = table.best(fastest) / table.best(Row("data", OURS))
+    claim = f"ours ≥ {limit} × the events per second of {fastest.name}, the fastest peer"
+    yield Bar(table.workload.title, claim, ratio, limit, at_least=True)
+
+
+def _import(table: Table) -> Iterator[Bar]:
+    ours, floor = (table.best(Row("", name)) for name in (OURS, FLOOR))
+    yield Bar(table.workload.title, "ours ≤ 1.1 × httpx and pydantic", ours / floor, 1.1)
+
+
+def _growth(small: Table, large: Table, row: Row, limit: float) -> Bar:
+    """What a unit costs in a large workload, against a small one."""
+    claim = f"{row.name} ≤ {limit} × per unit, against: {small.workload.title}"
+    return Bar(large.workload.title, claim, large.best(row) / small.best(row), limit)
