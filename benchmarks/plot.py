@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 from xml.sax.saxutils import escape
 
-from .results import Results, Table
+from .results import Results, Table, bytes_of
 
 __all__ = ["picture"]
 
@@ -43,7 +43,7 @@ def _panel(table: Table, top: int) -> Iterator[str]:
         y = top + _HEAD + number * _LINE
         width = room * (math.log(value) - least) / (most - least)
         colour = _COLOURS.get(row.name.partition(",")[0], _PEERS)
-        label = escape(f"{row.name} over {row.over}, {row.of}")
+        label = escape(f"{row.name} ({row.over}, {bytes_of(row)})")
         yield f'<text x="{_NAMES - 6}" y="{y + 10}" text-anchor="end">{label}</text>'
         yield f'<rect x="{_NAMES}" y="{y}" width="{width:.1f}" height="{_BAR}" fill="{colour}"/>'
         yield f'<text x="{_NAMES + width + 5:.1f}" y="{y + 10}">{value:.3g}</text>'

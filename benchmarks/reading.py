@@ -11,7 +11,7 @@ __all__ = ["PROMPT", "Open", "Read", "Reading", "counted", "order", "settle"]
 
 PROMPT: Final = "Say something long."
 
-_LOOKS_EVERY: Final = 0.2  # seconds
+_LOOKS_EVERY: Final = 0.1  # seconds
 _IDLE: Final = 0.02  # of a core: more than looking costs, less than a thousand events a second
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from .bars import Bar, bars
-from .results import FLOOR, OURS, Results, Table
+from .results import FLOOR, OURS, Results, Table, bytes_of
 
 __all__ = ["demands", "page", "table_of"]
 
@@ -17,7 +17,6 @@ _PACKAGES: Final = (
     *("streamsession", "httpx", "httpcore", "h11", "anyio", "pydantic", "openai", "anthropic"),
     *("httpx-sse", "httpx2", "aiohttp", "httpx-aiohttp", "uvloop", "h2", "botocore"),
 )
-_BYTES: Final = {"tokens": "own events", "openai": "OpenAI chunks", "anthropic": "Anthropic events"}
 _HEAD: Final = """\
 # What a stream costs
 
@@ -42,7 +41,7 @@ def table_of(table: Table) -> str:
     lines = [_line("bytes", "who", "over", unit, "÷ floor", "÷ ours", "spread", *units)]
     lines.append(_line("---", "---", "---", *["---:"] * (4 + len(units))))
     for row in table.rounds:
-        names = _BYTES.get(row.of, row.of), f"**{OURS}**" if row.name == OURS else row.name
+        names = bytes_of(row), f"**{OURS}**" if row.name == OURS else row.name
         costs = _number(table.best(row)), *(_ratio(table.ratio(row, to)) for to in (FLOOR, OURS))
         others = (_number(table.best(row, column)) for column in rest)
         lines.append(_line(*names, row.over, *costs, f"{table.spread(row):.0f} %", *others))

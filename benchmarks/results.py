@@ -8,10 +8,11 @@ from typing import Final, TypeAlias
 from .measures import Row, Values
 from .workloads import Workload
 
-__all__ = ["FLOOR", "OURS", "Results", "Table"]
+__all__ = ["FLOOR", "OURS", "Results", "Table", "bytes_of"]
 
 FLOOR: Final = "floor"
 OURS: Final = "ours"
+_APIS: Final = {"tokens": "own events", "openai": "OpenAI chunks", "anthropic": "Anthropic events"}
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ class Table:
             key=lambda each: (each.of != row.of, each.over != row.over, each.over != "httpx"),
         )
         return self.best(row) / self.best(closest)
+
+
+def bytes_of(row: Row) -> str:
+    """Whose bytes a row reads, for people."""
+    return _APIS.get(row.of, row.of)
 
 
 Results: TypeAlias = Mapping[str, Table]

@@ -1,7 +1,7 @@
 """Starts the server and the workers, and has these measure in turns.
 
-All are forked off one process that has imported whatever any of them needs, so that nothing is
-imported while something is measured, and all of them have the same in memory.
+All are forked off one process that has imported whatever any of them needs (`preloaded`): nothing
+is imported while something is measured.
 """
 
 import multiprocessing
@@ -18,12 +18,7 @@ from .workloads import Workload
 __all__ = ["measured", "server"]
 
 _FORKS: Final = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(
-    [
-        *("benchmarks.server", "benchmarks.worker", "benchmarks.decoders"),
-        *("benchmarks.apis.tokens", "benchmarks.apis.openai", "benchmarks.apis.anthropic"),
-    ]
-)
+_FORKS.set_forkserver_preload(["benchmarks.preloaded"])
 
 
 @contextmanager

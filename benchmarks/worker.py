@@ -1,7 +1,6 @@
 """One row of a table, in a process of its own: measures whenever it is told to."""
 
 import asyncio
-import gc
 from contextlib import aclosing, suppress
 from multiprocessing.connection import Connection
 from typing import Any
@@ -16,8 +15,6 @@ __all__ = ["work"]
 def work(pipe: "Connection[Any, Any]", name: str, number: int, url: str, *, quick: bool) -> None:
     """Answer each message with a measurement, until the other end is closed.
 
-    What was imported is frozen: how much that is then makes no difference to the collector.
-
     Args:
         pipe: To whom it answers.
         name: Of the workload.
@@ -25,8 +22,6 @@ def work(pipe: "Connection[Any, Any]", name: str, number: int, url: str, *, quic
         url: Of the server.
         quick: Whether the workload is.
     """
-    gc.collect()
-    gc.freeze()
     over = workloads(quick=quick)[name].rows[number].over
     loop = uvloop.new_event_loop if over.endswith("uvloop") else None
     with asyncio.Runner(loop_factory=loop) as runner, suppress(EOFError):
