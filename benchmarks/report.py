@@ -27,9 +27,10 @@ the spread is how far above it the median was.
 
 The **floor** is what one writes by hand for the API, on the same transport: `floors.py`. On the
 bytes of OpenAI and Anthropic, the floor, **ours** and the SDK all hand over objects of the SDK's
-own classes; "neutral events" are those of the examples. Costs are per token that the server sent,
-so that it makes no difference how many objects a client makes of it. `÷ floor` and `÷ ours` compare
-on the same bytes and over the same transport; for the SDKs, which stand on httpx2, over httpx.
+own classes; with "own classes", of a few that one would declare for oneself; "neutral events" are
+those of the examples. Costs are per token that the server sent, so that it makes no difference how
+many objects a client makes of it. `÷ floor` and `÷ ours` compare on the same bytes and over the
+same transport; for the SDKs, which stand on httpx2, over httpx.
 """
 
 

@@ -34,19 +34,27 @@ class Table:
         return 100 * (median / self.best(row) - 1)
 
     def ratio(self, row: Row, name: str) -> float | None:
-        """How many times the cost of whom of this name is closest: in bytes, then in transport.
+        """How many times the cost of who of this name is closest to a row; None if nobody has it.
 
-        The SDKs stand on httpx2, which nobody else does: closest to it is httpx. None if nobody has
-        the name.
+        Closest is on the same bytes, then over the same transport, then with the same variation.
+        The SDKs stand on httpx2, which nobody else does: closest to it is httpx.
         """
-        rivals = [each for each in self.rounds if each.name.partition(",")[0] == name]
-        if not rivals:
-            return None
-        closest = min(
-            rivals,
-            key=lambda each: (each.of != row.of, each.over != row.over, each.over != "httpx"),
-        )
-        return self.best(row) / self.best(closest)
+        wanted = "" if _kind(row) == name else _variation(row)
+
+        def distance(other: Row) -> tuple[bool, ...]:
+            varies = _variation(other) != wanted, bool(_variation(other))
+            return other.of != row.of, other.over != row.over, other.over != "httpx", *varies
+
+        rivals = [each for each in self.rounds if _kind(each) == name]
+        return self.best(row) / self.best(min(rivals, key=distance)) if rivals else None
+
+
+def _kind(row: Row) -> str:
+    return row.name.partition(", ")[0]
+
+
+def _variation(row: Row) -> str:
+    return row.name.partition(", ")[2]
 
 
 def bytes_of(row: Row) -> str:

@@ -39,15 +39,19 @@ def _rows(of: str, *contenders: str) -> tuple[Row, ...]:
 
 _CPU: Final = {"cpu": "µs of CPU per event"}
 
+_VARIED: Final = (
+    "floor, own classes/httpx",
+    "ours, own classes/httpx",
+    "ours, neutral events/httpx",
+)
 _BURST: Final = (
     *_rows("tokens", "floor/httpx", "ours/httpx", "ours, keep_reply=False/httpx"),
     *_rows("tokens", "httpx-sse/httpx", "httpx2/httpx2", "floor/socket"),
     *_rows("tokens", "floor/aiohttp", "ours/aiohttp"),
     *_rows("tokens", "floor/httpx, uvloop", "ours/httpx, uvloop", "floor/http2", "ours/http2"),
-    *_rows("openai", "floor/httpx", "ours/httpx", "ours, neutral events/httpx", "openai/httpx2"),
+    *_rows("openai", "floor/httpx", "ours/httpx", "openai/httpx2", *_VARIED),
     *_rows("openai", "floor/aiohttp", "ours/aiohttp", "openai/aiohttp"),
-    *_rows("anthropic", "floor/httpx", "ours/httpx", "ours, neutral events/httpx"),
-    *_rows("anthropic", "anthropic/httpx2"),
+    *_rows("anthropic", "floor/httpx", "ours/httpx", "anthropic/httpx2", *_VARIED),
     *_rows("anthropic", "floor/aiohttp", "ours/aiohttp", "anthropic/aiohttp"),
 )
 _BYTES: Final = (

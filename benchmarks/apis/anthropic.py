@@ -1,6 +1,7 @@
 """Events of Anthropic's Messages, read as the same classes by the SDK, the floors and ours.
 
-`ours` yields the SDK's own events; the example makes neutral events of them.
+These classes are the SDK's own. "Own classes" are what one declares for oneself who wants the text;
+"neutral events" are what the example makes of the events.
 """
 
 from collections.abc import AsyncGenerator
@@ -19,7 +20,7 @@ from anthropic.types import (
 from pydantic import BaseModel, Discriminator, TypeAdapter
 
 from anthropic_messages import AnthropicMessages
-from streamsession import AsyncSession, Stream
+from streamsession import AsyncSession, Event, Stream
 
 from ..floors import API, aiohttp_transport, over_httpx, over_socket
 from ..ours import ours
@@ -43,6 +44,37 @@ MessageEvent: TypeAlias = (
 )
 
 
+class Text(BaseModel):
+    """A piece of the answer, if it is one of its text."""
+
+    text: str = ""
+
+
+class Delta(Event):
+    """A block goes on."""
+
+    type: Literal["content_block_delta"]
+    index: int
+    delta: Text
+
+
+class Sign(Event):
+    """Something else happens."""
+
+    type: Literal[
+        "message_start", "message_delta", "content_block_start", "content_block_stop", "ping"
+    ]
+
+
+class Stop(Event):
+    """The message is complete."""
+
+    type: Literal["message_stop"]
+
+
+OwnEvent: TypeAlias = Delta | Sign | Stop
+
+
 def _body(model: str) -> dict[str, Any]:
     messages = [{"role": "user", "content": PROMPT}]
     return {"model": model, "max_tokens": 4096, "stream": True, "messages": messages}
@@ -58,13 +90,25 @@ class Messages(AsyncSession[MessageEvent]):
         return self.open_stream("POST", "/v1/messages", json=_body(model))
 
 
+class OwnMessages(AsyncSession[OwnEvent]):
+    """A session that yields the events as declared here."""
+
+    final_events = (Stop,)
+
+    def stream(self, prompt: str, *, model: str) -> Stream[OwnEvent]:
+        """The answer to a prompt."""
+        return self.open_stream("POST", "/v1/messages", json=_body(model))
+
+
+def _api(events: TypeAdapter[Any], final: type[BaseModel]) -> API:
+    validate = events.validator.validate_json
+    return API(path="/v1/messages", body=_body, validate=validate, final=final)
+
+
 _EVENTS: Final = TypeAdapter[Any](Annotated[MessageEvent, Discriminator("type")])
-_API: Final = API(
-    path="/v1/messages",
-    body=_body,
-    validate=_EVENTS.validator.validate_json,
-    final=RawMessageStopEvent,
-)
+_API: Final = _api(_EVENTS, RawMessageStopEvent)
+_OWN_EVENTS: Final = TypeAdapter[Any](Annotated[OwnEvent, Discriminator("type")])
+_OWN_API: Final = _api(_OWN_EVENTS, Stop)
 
 
 def _anthropic(*, over_aiohttp: bool = False) -> Open:
@@ -92,8 +136,10 @@ def _anthropic(*, over_aiohttp: bool = False) -> Open:
 CONTENDERS: Final[dict[str, Open]] = {
     "floor/socket": over_socket(_API),
     "floor/httpx": over_httpx(_API),
+    "floor, own classes/httpx": over_httpx(_OWN_API),
     "floor/aiohttp": over_httpx(_API, transport=aiohttp_transport),
     "ours/httpx": ours(Messages),
+    "ours, own classes/httpx": ours(OwnMessages),
     "ours/aiohttp": ours(Messages, transport=aiohttp_transport),
     "ours, neutral events/httpx": ours(AnthropicMessages),
     "anthropic/httpx2": _anthropic(),

@@ -1,6 +1,7 @@
 """Chunks of OpenAI's Chat Completions, read as the same class by the SDK, the floors and ours.
 
-`ours` yields the SDK's own `ChatCompletionChunk`s; the example makes neutral events of the chunks.
+That class is the SDK's own `ChatCompletionChunk`. "Own classes" are what one declares for oneself
+who wants the text, and why it ended; "neutral events" are what the example makes of the chunks.
 """
 
 from collections.abc import AsyncGenerator
@@ -9,14 +10,34 @@ from typing import Any, Final
 
 from openai import AsyncOpenAI, DefaultAioHttpClient
 from openai.types.chat import ChatCompletionChunk
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from openai_chat import OpenAIChat
-from streamsession import AsyncSession, Stream
+from streamsession import AsyncSession, Event, Stream
 
 from ..floors import API, aiohttp_transport, over_httpx, over_socket
 from ..ours import ours
 from ..reading import PROMPT, Open, Read, Reading, counted
+
+
+class Delta(BaseModel):
+    """What a chunk adds to an answer."""
+
+    content: str | None = None
+
+
+class Choice(BaseModel):
+    """A piece of one of several answers."""
+
+    index: int
+    delta: Delta
+    finish_reason: str | None = None
+
+
+class Chunk(Event):
+    """A chunk without what is of no use here."""
+
+    choices: list[Choice]
 
 
 def _body(model: str) -> dict[str, Any]:
@@ -33,12 +54,22 @@ class Chat(AsyncSession[ChatCompletionChunk]):
         return self.open_stream("POST", "/chat/completions", json=_body(model))
 
 
-_API: Final = API(
-    path="/chat/completions",
-    body=_body,
-    validate=TypeAdapter(ChatCompletionChunk).validator.validate_json,
-    marker=b"[DONE]",
-)
+class OwnChat(AsyncSession[Chunk]):
+    """A session that yields the chunks as declared here."""
+
+    final_marker = "[DONE]"
+
+    def stream(self, prompt: str, *, model: str) -> Stream[Chunk]:
+        """The answer to a prompt."""
+        return self.open_stream("POST", "/chat/completions", json=_body(model))
+
+
+def _api(chunk: type[BaseModel]) -> API:
+    validate = TypeAdapter(chunk).validator.validate_json
+    return API(path="/chat/completions", body=_body, validate=validate, marker=b"[DONE]")
+
+
+_API: Final = _api(ChatCompletionChunk)
 
 
 def _openai(*, over_aiohttp: bool = False) -> Open:
@@ -63,8 +94,10 @@ def _openai(*, over_aiohttp: bool = False) -> Open:
 CONTENDERS: Final[dict[str, Open]] = {
     "floor/socket": over_socket(_API),
     "floor/httpx": over_httpx(_API),
+    "floor, own classes/httpx": over_httpx(_api(Chunk)),
     "floor/aiohttp": over_httpx(_API, transport=aiohttp_transport),
     "ours/httpx": ours(Chat),
+    "ours, own classes/httpx": ours(OwnChat),
     "ours/aiohttp": ours(Chat, transport=aiohttp_transport),
     "ours, neutral events/httpx": ours(OpenAIChat),
     "openai/httpx2": _openai(),
