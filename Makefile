@@ -6,16 +6,19 @@ BENCH := .venv-bench
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fuzz planted bench clean
+.PHONY: help demo test test-template check fuzz planted bench clean
 
 help: ## Show the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed ## Stream typed tokens from an embedded loopback server
 	@$(BIN)/streamsession demo
 
 test: $(VENV)/.installed-test ## Run all the tests on asyncio and trio
 	$(BIN)/python -m pytest -n auto
+
+test-template: $(VENV)/.installed-test ## Make SDKs from the template, and run their own tests and checks
+	$(BIN)/python -m pytest -n auto -o python_files='check_*.py' -o faulthandler_timeout=900 tests/template
 
 check: $(VENV)/.installed-check ## Lint, type-check, and measure the coverage of the tests
 	$(BIN)/ruff format --check .

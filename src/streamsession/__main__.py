@@ -4,6 +4,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from ._scaffold import prepare_new, prepare_update
+
 __all__ = ["main"]
 
 
@@ -25,7 +27,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     demo.add_argument("--base-url", help="of the live server; by default the API's own")
     demo.add_argument("--model", help="the model to ask; by default a small one")
     demo.add_argument("prompt", nargs="?", default="Say hello to the human.", metavar="PROMPT")
+    prepare_new(commands.add_parser("new", help="write a new SDK"))
+    prepare_update(commands.add_parser("update", help="bring what is new in the template into one"))
     options = parser.parse_args(argv)
+    if options.command != "demo":
+        status: int = options.run(options)
+        return status
     if options.api is None and (options.base_url or options.model):
         demo.error("--base-url and --model go with --api")
 

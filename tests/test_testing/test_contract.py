@@ -12,7 +12,10 @@ import pytest
 from streamsession import (
     AsyncSession,
     Decoder,
+    EventStreamDecoder,
+    JSONArrayDecoder,
     JSONLinesDecoder,
+    JSONSeqDecoder,
     Reply,
     Request,
     RetryPolicy,
@@ -25,7 +28,11 @@ from streamsession.testing import (
     RecordedRequest,
     ScriptedResponse,
     SessionContract,
+    event_stream,
+    event_stream_message,
+    json_array,
     json_lines,
+    json_seq,
     sse_event,
 )
 from tests.acme import Acme, Finish, Token, chat
@@ -57,6 +64,58 @@ class TestTail(AcmeContract):
     of = Tail
     body = json_lines(Token(text="a"), Token(text="b"), Token(text="c"))
     proves_its_end = False
+
+
+class Texts(Acme):
+    """An API that streams a JSON text sequence."""
+
+    framing = JSONSeqDecoder
+
+
+class TextsContract(AcmeContract):
+    of = Texts
+    body = json_seq(Token(text="a"), Token(text="b"), Finish())
+
+
+class Elements(Acme):
+    """An API that streams a JSON array."""
+
+    framing = JSONArrayDecoder
+
+
+class ElementsContract(AcmeContract):
+    of = Elements
+    body = json_array(Token(text="a"), Token(text="b"), Finish())
+
+
+class Messages(Acme):
+    """An API that streams the messages of AWS."""
+
+    framing = EventStreamDecoder
+
+
+class MessagesContract(AcmeContract):
+    of = Messages
+    body = event_stream(("token", {"text": "a"}), ("token", {"text": "b"}), ("finish", {}))
+    keep_alive = event_stream_message({}, event="ping")  # it has none of its own
+
+
+@pytest.mark.parametrize("contract", [TextsContract, ElementsContract, MessagesContract])
+@pytest.mark.parametrize(
+    "promise",
+    [
+        "test_a_frame_that_cannot_be_read_is_a_decode_error",
+        "test_an_unknown_event_never_becomes_a_known_one",
+        "test_a_failure_that_the_server_reports_is_a_remote_error",
+        "test_an_event_without_an_end_is_refused_early",
+        "test_keep_alives_feed_no_clock",
+        "test_what_follows_the_end_is_not_listened_to",
+    ],
+)
+def test_it_knows_the_frames_of_each_framing(
+    contract: type[AcmeContract], promise: str, anyio_backend: str
+) -> None:
+    getattr(contract(), promise)(anyio_backend)
 
 
 class Greeting(Acme):

@@ -9,12 +9,23 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, NoReturn, Unpack
 from unittest import SkipTest
 
+from pydantic_core import to_json
+
 from ..._clocks import Timeouts
-from ..._framing import Decoder, JSONLinesDecoder, ServerSentEvent, SSEDecoder
+from ..._framing import (
+    Decoder,
+    EventStreamDecoder,
+    JSONArrayDecoder,
+    JSONLinesDecoder,
+    JSONSeqDecoder,
+    ServerSentEvent,
+    SSEDecoder,
+)
 from ..._retry import RetryPolicy
 from ..._session import AsyncSession
 from ..._stream import Stream
-from .._builders import json_lines, sse_event
+from .._builders import json_lines, json_seq, sse_event
+from .._event_stream import event_stream_message
 from .._script import RecordedRequest, ResponseOptions, ScriptedResponse, Step
 from .._server import ScriptedServer
 from ._promise import LOOPS, BrokenPromise
@@ -226,22 +237,44 @@ def _cut_short_sse(first: bytes) -> bytes:
     return sse_event(frame.data[:-1], event=None if frame.event == "message" else frame.event)
 
 
+def _element(value: bytes) -> bytes:
+    return b",\n" + value
+
+
+def _broken_message(first: bytes) -> bytes:
+    message = EventStreamDecoder().decode(first)[0]
+    return event_stream_message(b"[]", event=message.event_type)
+
+
 _FAILURE: Final = {"error": {"type": "overloaded_error", "message": "overloaded"}}
 _MADE: Final[dict[str, dict[type, Callable[[bytes], bytes]]]] = {
     "keep_alive": {
         SSEDecoder: lambda _: sse_event(comment="keep-alive"),
         JSONLinesDecoder: lambda _: b"\n",
+        JSONSeqDecoder: lambda _: b"\n",
+        JSONArrayDecoder: lambda _: b"\n",
     },
     "broken_frame": {
         SSEDecoder: _cut_short_sse,
         JSONLinesDecoder: lambda first: first.strip()[:-1] + b"\n",
+        JSONSeqDecoder: lambda _: json_seq([]),  # what is no JSON text is dropped, by its standard
+        JSONArrayDecoder: lambda _: _element(b"[]"),
+        EventStreamDecoder: _broken_message,
     },
     "unknown_frame": {
         SSEDecoder: lambda _: sse_event({"type": _UNKNOWN}, event=_UNKNOWN),
         JSONLinesDecoder: lambda _: json_lines({"type": _UNKNOWN}),
+        JSONSeqDecoder: lambda _: json_seq({"type": _UNKNOWN}),
+        JSONArrayDecoder: lambda _: _element(to_json({"type": _UNKNOWN})),
+        EventStreamDecoder: lambda _: event_stream_message({}, event=_UNKNOWN),
     },
     "error_frame": {
         SSEDecoder: lambda _: sse_event(_FAILURE, event="error"),
         JSONLinesDecoder: lambda _: json_lines(_FAILURE),
+        JSONSeqDecoder: lambda _: json_seq(_FAILURE),
+        JSONArrayDecoder: lambda _: _element(to_json(_FAILURE)),
+        EventStreamDecoder: lambda _: event_stream_message(
+            {"message": "overloaded"}, exception="overloadedException"
+        ),
     },
 }

@@ -29,6 +29,7 @@ __all__ = ["Ends"]
 _MOST_CUTS = 12  # places at which a body is cut, besides those around the ends of its frames
 _SMALLEST_LIMIT = 64 * 1024
 _FLOOD = 64  # times the limit
+_TEXT_BEGINS = b"\x1e"  # in a JSON text sequence, which skips all that does not begin with it
 _STATUSES = {
     400: StatusError,
     401: AuthenticationError,
@@ -188,7 +189,8 @@ class Ends(Bench):
         """An event that never ends is refused at `max_event_bytes`, not when memory is out."""
         limit = max(_SMALLEST_LIMIT, len(self.body))
         first = self.body[: self.frame_ends()[0]]
-        with self.server(self.reply(first, *[b"x" * limit] * _FLOOD, HOLD)) as server:
+        endless = [_TEXT_BEGINS, *[b"x" * limit] * _FLOOD]
+        with self.server(self.reply(first, *endless, HOLD)) as server:
             async with self.opened(server.url) as session:
                 session.max_event_bytes = limit
                 seen = await self.drained(session)
