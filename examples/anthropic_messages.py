@@ -153,7 +153,8 @@ class Answer:
         """The tokens spent so far; the API counts those apart that the cache gave or took."""
         spent = self.spent
         parts = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-        prompt = sum(spent.get(part, 0) for part in parts) or None
+        counts = [spent[part] for part in parts if part in spent]
+        prompt = sum(counts) if counts else None
         return Usage(input_tokens=prompt, output_tokens=spent.get("output_tokens")).of(spent)
 
 

@@ -1,5 +1,7 @@
 """The clients of a pool: together they hold what it may, and each only its share."""
 
+from typing import Any
+
 import anyio
 import httpx
 import pytest
@@ -14,8 +16,9 @@ PATIENCE = 20.0
 
 def limits_of(client: Client) -> tuple[int | None, int | None]:
     """The connections of a client, and how many of them may be idle: what httpcore was told."""
-    pool = vars(vars(client.library)["_transport"])["_pool"]
-    return vars(pool)["_max_connections"], vars(pool)["_max_keepalive_connections"]
+    transport: Any = vars(client.library)["_transport"]
+    pool: dict[str, Any] = vars(transport._pool)
+    return pool["_max_connections"], pool["_max_keepalive_connections"]
 
 
 def all_of(clients: Clients, number: int) -> list[Client]:

@@ -268,6 +268,13 @@ async def test_usage_is_cumulative_and_counts_the_cache() -> None:
 
 
 @pytest.mark.anyio
+async def test_a_usage_of_nothing_is_told_from_none() -> None:
+    reply = await read(start(input_tokens=0, output_tokens=0), HELLO, end(output_tokens=0))
+
+    assert reply.usage == Usage(input_tokens=0, output_tokens=0)
+
+
+@pytest.mark.anyio
 async def test_usage_at_the_end_replaces_that_of_the_beginning() -> None:
     reply = await read(start(), HELLO, end(input_tokens=12, cache_read_input_tokens=8))
 
