@@ -17,8 +17,8 @@ PATIENCE = 20.0
 def limits_of(client: Client) -> tuple[int | None, int | None]:
     """The connections of a client, and how many of them may be idle: what httpcore was told."""
     transport: Any = vars(client.library)["_transport"]
-    pool: dict[str, Any] = vars(transport._pool)
-    return pool["_max_connections"], pool["_max_keepalive_connections"]
+    pool = transport._pool
+    return pool._max_connections, pool._max_keepalive_connections
 
 
 def all_of(clients: Clients, number: int) -> list[Client]:
