@@ -32,7 +32,7 @@ EVERY: list[dict[str, Any]] = [
 """All that can be combined."""
 
 SOME = [
-    {"framing": framing, "end": end, "auth": AUTHS[index % 4], "vendor": index % 3 == 0}
+    {"framing": framing, "end": end, "auth": AUTHS[index % 4], "vendor": index % 5 == 0}
     for index, (framing, end) in enumerate(
         (framing, end) for framing in FRAMINGS for end in _ends(framing)
     )

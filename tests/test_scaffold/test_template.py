@@ -47,8 +47,6 @@ def test_an_sdk_is_clean(answers: dict[str, Any], tmp_path: Path) -> None:
             assert ast.get_docstring(ast.parse(text)), name
     run(RUFF, "format", "--no-cache", "--check", ".", cwd=sdk)
     run(RUFF, "check", "--no-cache", ".", cwd=sdk)
-    package = project(sdk)["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"][0]
-    python("-W", "error", "-c", f"import {Path(package).name}", cwd=sdk)
 
 
 SPEAKING = [
