@@ -24,6 +24,9 @@ _PLAIN_EVENT_OR_REST: Final = re.compile(
     r"(?:event: ([^\n]*+)\n)?+data: ([^\n]*+)\n\n|(.++)", re.DOTALL
 )
 
+# Bytes: to cut less in another way takes longer than it saves.
+_WORTH_IT: Final = 256
+
 # A longer integer may be more than a float can hold, and of 4301 digits int() makes none.
 _MAX_RETRY_DIGITS: Final = sys.float_info.max_10_exp
 
@@ -115,10 +118,19 @@ class SSEDecoder:
             return plain
         if self._after_cr or _CR in data:
             data = self._with_lf_only(data)
-        events = [] if self._limit.exceeded else self._events(data)
-        between = not (self._size or self._after_cr or self._limit.exceeded)
-        self._is_between_events = between and self._lines.between_lines
-        return self._limit.hand_over(events)
+        return self._limit.hand_over(self._cut(data))
+
+    def _cut(self, data: bytes) -> list[ServerSentEvent]:
+        """The events of a chunk that begins or ends within one: those between are cut at once."""
+        begin = 0 if self._is_between_events else data.find(b"\n\n") + 2
+        end = data.rfind(b"\n\n") + 2
+        if end - begin < _WORTH_IT:
+            return self._events(data)
+        events = self._events(data[:begin])
+        whole = data[begin:end]
+        plain = self._plain_events(whole) if self._is_between_events else None
+        events += self._events(whole) if plain is None else plain
+        return events + self._events(data[end:])
 
     def flush(self) -> list[ServerSentEvent]:
         """Nothing, see `unfinished`; raises as `Decoder.flush` says."""
@@ -157,7 +169,7 @@ class SSEDecoder:
 
     def _events(self, data: bytes) -> list[ServerSentEvent]:
         events: list[ServerSentEvent] = []
-        for line in self._lines.cut(data):
+        for line in [] if self._limit.exceeded else self._lines.cut(data):
             if not line:
                 if self._data is not None:
                     events.append(self._event(self._data))
@@ -166,8 +178,10 @@ class SSEDecoder:
                 self.read_field(line)
             else:
                 self._limit.exceeded = True
-                return events
-        self._limit.exceeded = not self._fits(self._lines.partial, ended=False)
+                break
+        self._limit.exceeded |= not self._fits(self._lines.partial, ended=False)
+        between = not (self._size or self._after_cr or self._limit.exceeded)
+        self._is_between_events = between and self._lines.between_lines
         return events
 
     def _fits(self, line: bytes | bytearray, *, ended: bool = True) -> bool:
