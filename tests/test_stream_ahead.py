@@ -208,3 +208,53 @@ async def test_the_chunks_in_which_they_come_make_no_difference() -> None:
         assert reply.text == "abü"
         assert (stream.stats.events, stream.stats.unknown_events) == (4, 1)
         assert stream.stats.bytes == len(body)
+
+
+class Lone(AsyncSession[Token]):
+    """One type of event, which needs no union to be told."""
+
+    base_url = BASE_URL
+    final_events = None
+
+
+NAMED = [
+    ('{"text": "a"}', "token", Token(text="a")),
+    ('{"type": "token", "text": "a"}', "token", Token(text="a")),
+    ('{"type": "token", "text": "a"}', "finish", Token(text="a")),
+    ('{"text": "a", "more": {"type": "finish"}}', "token", Token(text="a")),
+    ('{"type": "news"}', "token", UnknownEvent(type="news", data='{"type": "news"}')),
+    ('{"text": "a"}', "news", UnknownEvent(type="news", data='{"text": "a"}')),
+]
+
+
+@pytest.mark.parametrize(("data", "name", "event"), NAMED)
+@pytest.mark.parametrize("number", [1, 3])
+async def test_the_name_of_a_frame_stands_in_for_the_type_that_its_payload_lacks(
+    data: str, name: str, event: Any, number: int
+) -> None:
+    body = sse_event(data, event=name) * number + FINISH
+    async with Acme(transport=playing(body), retry=ONCE) as session:
+        stream = session.stream()
+        events = (await stream.collect()).events
+
+    unknown = number if isinstance(event, UnknownEvent) else 0
+    assert events == [event] * (number - unknown) + [Finish()]
+    assert stream.stats.unknown_events == unknown
+
+
+@pytest.mark.parametrize("number", [1, 3])
+async def test_a_frame_of_another_name_is_not_the_one_type_there_is(number: int) -> None:
+    body = sse_event('{"text": "a", "more": {"type": "x"}}', event="news") * number
+    async with Lone(transport=playing(body + token("b")), retry=ONCE) as session:
+        stream = session.stream("GET", "/")
+        assert (await stream.collect()).events == [Token(text="b")]
+    assert stream.stats.unknown_events == number
+
+
+async def test_an_error_by_name_is_told_among_others() -> None:
+    report = sse_event('{"type": "token", "text": "no"}', event="error")
+    async with Acme(transport=playing(token("a") + report + FINISH), retry=ONCE) as session:
+        texts, error = await read_to_its_end(session)
+
+    assert texts == ["a"]
+    assert isinstance(error, RemoteError)

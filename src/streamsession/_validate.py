@@ -9,7 +9,7 @@ from pydantic_core import to_json
 from ._errors import DecodeError, RemoteError
 from ._events import EventT, UnknownEvent
 from ._explain import errors_of, explain
-from ._framing import payload_of, plain_payloads
+from ._framing import payload_of, payloads_of
 from ._json import is_object, parse_json
 from ._reports import ERROR_MENTION, reported_error
 
@@ -48,6 +48,12 @@ class EventReader(Generic[EventT]):
                 '`type: Literal["..."] = "..."` of its own'
             )
         self.validate: Callable[[str | bytes], EventT] = validator.validate_json
+        mention = f'"{self._key}"'
+        self._type_mention: dict[type, Any] = {str: mention, bytes: mention.encode()}
+
+    def mentions_type(self, payload: Any) -> bool:
+        """Whether a payload, valid by itself, needs no type that its frame names."""
+        return self._is_union and self._type_mention[type(payload)] in payload
 
     def read(self, payload: str | bytes, name: str = "") -> EventT | UnknownEvent:
         """The event in a payload, or an `UnknownEvent` if its type is none of the declared.
@@ -206,18 +212,12 @@ class EventIterator(AsyncIterator[EventT | UnknownEvent]):
         events = self._read_plain(frames) if len(frames) > 1 else []
         if events:
             return events
-        marker, validate, finals = self._marker, self._reader.validate, self._final_events
-        asks_of_all = self._remote_error is not None
+        validate, finals = self._reader.validate, self._final_events
         event: EventT | UnknownEvent | None
         try:
             for frame in frames:
                 payload, name = payload_of(frame)
-                if (
-                    asks_of_all
-                    or name
-                    or payload in marker
-                    or ERROR_MENTION[type(payload)] in payload
-                ):
+                if self._needs_a_look(payload, name):
                     event = self._judge(frame, payload, name)
                 else:
                     try:
@@ -234,13 +234,23 @@ class EventIterator(AsyncIterator[EventT | UnknownEvent]):
             return events
         return events
 
+    def _needs_a_look(self, payload: Any, name: str) -> bool:
+        """Whether a frame may be something else than an event whose payload says its own type."""
+        if self._remote_error is not None or payload in self._marker:
+            return True
+        if name and (name == "error" or not self._reader.mentions_type(payload)):
+            return True
+        return ERROR_MENTION[type(payload)] in payload
+
     def _read_plain(self, frames: Sequence[Any]) -> list[EventT | UnknownEvent]:
         """The same, at half the cost; nothing if any of the frames needs a closer look."""
-        payloads = () if self._remote_error is not None else plain_payloads(frames)
-        mention = ERROR_MENTION[type(payloads[0])] if payloads else ""
-        if not payloads or mention in mention[:0].join(payloads):
+        payloads, names = payloads_of(frames)
+        if not payloads or self._remote_error is not None or "error" in names:
             return []
-        if self._marker and self._marker[isinstance(payloads[0], bytes)] in payloads:
+        mention = ERROR_MENTION[type(payloads[0])]
+        if mention in mention[:0].join(payloads) or any(each in payloads for each in self._marker):
+            return []
+        if names and not all(map(self._reader.mentions_type, payloads)):
             return []
         try:
             events = [*map(self._reader.validate, payloads)]

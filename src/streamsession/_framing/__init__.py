@@ -5,7 +5,7 @@ from ._event_stream import EventStreamDecoder, EventStreamMessage
 from ._json_array import JSONArrayDecoder
 from ._json_lines import JSONLinesDecoder
 from ._json_seq import JSONSeqDecoder
-from ._payload import payload_of, plain_payloads
+from ._payload import payload_of, payloads_of
 from ._sse import InheritedId, ServerSentEvent, SSEDecoder
 
 __all__ = [
@@ -20,5 +20,5 @@ __all__ = [
     "SSEDecoder",
     "ServerSentEvent",
     "payload_of",
-    "plain_payloads",
+    "payloads_of",
 ]

@@ -6,7 +6,7 @@ from typing import Any
 from ._event_stream import EventStreamMessage
 from ._sse import ServerSentEvent
 
-__all__ = ["payload_of", "plain_payloads"]
+__all__ = ["payload_of", "payloads_of"]
 
 
 def payload_of(frame: Any) -> tuple[Any, str]:
@@ -24,9 +24,9 @@ def payload_of(frame: Any) -> tuple[Any, str]:
     return frame, ""
 
 
-def plain_payloads(frames: Sequence[Any]) -> Sequence[Any]:
-    """The JSON texts of frames that came together; none if one of them names a type, or is odd."""
+def payloads_of(frames: Sequence[Any]) -> tuple[Sequence[Any], set[str]]:
+    """The JSON texts of frames that came together, and the types they name; none of odd frames."""
     if type(frames[0]) is ServerSentEvent:
         names, payloads, _, _ = zip(*frames, strict=True)
-        return payloads if names.count("message") == len(names) else ()
-    return frames if {*map(type, frames)} == {bytes} else ()
+        return payloads, {*names} - {"message"}
+    return frames if {*map(type, frames)} == {bytes} else (), set()
