@@ -223,7 +223,7 @@ FAULTS: Final = (
         "_validate.py",
         "self.is_complete = isinstance(event, self._final_events)",
         "pass",
-        "test_connections.py test_stream_ends.py",
+        "test_stream_ahead.py test_stream_ends.py",
     ),
     Fault(
         "_validate.py",

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 
@@ -19,12 +20,13 @@ from streamsession import (
     StreamTruncated,
     UnknownEvent,
 )
-from streamsession.testing import HANG_UP, Step, mock_stream, sse, sse_event
+from streamsession.testing import HANG_UP, HOLD, Step, mock_stream, sse, sse_event
 from tests.acme import BASE_URL, FINISH, Acme, Finish, Token, chat, token
 
 pytestmark = pytest.mark.anyio
 
 ONCE = RetryPolicy(attempts=1)
+PATIENCE = 5.0
 
 
 def playing(*steps: Step) -> httpx.MockTransport:
@@ -258,3 +260,12 @@ async def test_an_error_by_name_is_told_among_others() -> None:
 
     assert texts == ["a"]
     assert isinstance(error, RemoteError)
+
+
+async def test_a_stream_that_may_be_resumed_ends_with_its_final_event_too() -> None:
+    class Resumable(Acme):
+        resumable = True
+
+    async with Resumable(transport=playing(chat("a"), HOLD), retry=ONCE) as session:
+        with anyio.fail_after(PATIENCE):
+            assert (await session.stream().collect()).text == "a"
