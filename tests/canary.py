@@ -26,8 +26,9 @@ escaping changes it."""
 _TESTS: Final = str(Path(__file__).parent)
 _HEARD: Final = logging.DEBUG - 1  # a level that no test sets: lines go no further than to us
 _LOGGERS: Final = (
-    "asyncio", "httpcore.connection", "httpcore.http11", "httpcore.proxy", "httpcore2.connection",
-    "httpcore2.http11", "httpcore2.proxy", "httpx", "httpx2", "streamsession", "trio",
+    "aiohttp.client", "aiohttp.internal", "asyncio", "httpcore.connection", "httpcore.http11",
+    "httpcore.proxy", "httpcore2.connection", "httpcore2.http11", "httpcore2.proxy", "httpx",
+    "httpx2", "streamsession", "trio",
 )  # fmt: skip
 
 

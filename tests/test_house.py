@@ -21,12 +21,16 @@ from packaging.requirements import Requirement
 
 import streamsession
 import streamsession._public
+import streamsession.aiohttp
+import streamsession.http2
 import streamsession.testing
 from tests.planted import FAULTS
 
 SRC = Path(streamsession.__file__).parent
 ROOM_FILES = sorted(SRC.rglob("*.py"))
-HTTP_LIBRARIES = {"httpx", "httpx2", "httpcore", "httpcore2", "h11", "respx"}
+HTTP_LIBRARIES = {"aiohttp", "h11", "h2", "httpcore", "httpcore2", "httpx", "httpx2", "respx"}
+TRANSPORTS = {"aiohttp": "aiohttp", "http2": "h2"}
+"""The rooms of optional transports, and the library that each is for."""
 
 
 def name_of(path: Path) -> str:
@@ -93,7 +97,12 @@ def test_a_module_says_what_it_offers(name: str) -> None:
     assert [each for each in exported if not hasattr(module, each)] == []
 
 
-PUBLIC = [streamsession._public, streamsession.testing]
+PUBLIC = [
+    streamsession._public,
+    streamsession.aiohttp,
+    streamsession.http2,
+    streamsession.testing,
+]
 every_public_module = pytest.mark.parametrize("module", PUBLIC, ids=lambda each: each.__name__)
 
 
@@ -200,8 +209,8 @@ def test_the_errors_import_nothing_of_ours() -> None:
 @pytest.mark.parametrize("name", MODULES)
 def test_only_the_http_room_and_the_test_kit_know_the_http_library(name: str) -> None:
     libraries = {each.partition(".")[0] for each in imported_by(name)} & HTTP_LIBRARIES
-    if room_of(name) == "testing" or room_of(name) == "_http":
-        assert libraries <= {"httpx"}
+    if room_of(name) in {"testing", "_http", *TRANSPORTS}:
+        assert libraries <= {"httpx", TRANSPORTS.get(room_of(name), "httpx")}
     else:
         assert libraries == set()
 
@@ -261,7 +270,7 @@ def test_no_type_is_hidden_from_the_runtime(name: str) -> None:
 
 # Size
 
-NOT_NEEDED = {"testing", "__main__", "_demo", "_scaffold"}
+NOT_NEEDED = {"testing", "__main__", "_demo", "_scaffold", "_proxies", *TRANSPORTS}
 MORE_FRAMINGS = {
     f"streamsession._framing.{name}" for name in ("_event_stream", "_json_array", "_json_seq")
 }
@@ -283,16 +292,21 @@ def lines_of_code(module: str) -> int:
     return len(lines)
 
 
-@pytest.mark.parametrize("name", CORE)
+@pytest.mark.parametrize("name", [each for each in MODULES if room_of(each) != "testing"])
 def test_no_room_is_too_large(name: str) -> None:
     assert lines_of_code(name) < 300
 
 
 def test_what_a_copier_needs_grows_on_purpose_only() -> None:
-    assert sum(map(lines_of_code, CORE)) < 3200
+    assert sum(map(lines_of_code, CORE)) < 3250
 
 
 # Importing it
+
+
+OPTIONAL = {"pytest", "respx", "httpx2", "hypothesis", "trio", "streamsession.testing"} | {
+    *TRANSPORTS.values()
+}
 
 
 def loaded_after(*statements: str) -> set[str]:
@@ -307,9 +321,7 @@ def loaded_by(*modules: str) -> set[str]:
 
 
 def test_importing_it_loads_no_test_tools_and_no_other_library() -> None:
-    loaded = loaded_by("streamsession._public")
-    for name in ("trio", "pytest", "respx", "httpx2", "hypothesis", "streamsession.testing"):
-        assert name not in loaded
+    assert OPTIONAL.isdisjoint(loaded_by("streamsession._public"))
 
 
 def test_importing_it_alone_loads_nothing() -> None:
@@ -317,11 +329,15 @@ def test_importing_it_alone_loads_nothing() -> None:
 
 
 def test_using_it_loads_no_test_tools_and_no_other_library() -> None:
-    loaded = loaded_by(
-        *(name for name in MODULES if room_of(name) not in {"testing", "__main__", "_demo"})
-    )
-    for name in ("trio", "pytest", "respx", "httpx2", "hypothesis", "streamsession.testing"):
-        assert name not in loaded
+    apart = {"testing", "__main__", "_demo", *TRANSPORTS}
+    loaded = loaded_by(*(name for name in MODULES if room_of(name) not in apart))
+    assert OPTIONAL.isdisjoint(loaded)
+
+
+@pytest.mark.parametrize("room", TRANSPORTS)
+def test_using_a_transport_loads_its_library_only(room: str) -> None:
+    loaded = loaded_by(f"streamsession.{room}")
+    assert loaded & OPTIONAL == {TRANSPORTS[room]}
 
 
 def test_importing_it_loads_little_besides_what_it_stands_on() -> None:

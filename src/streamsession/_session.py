@@ -80,7 +80,10 @@ class AsyncSession(Guard, Generic[EventT]):
     keep_reply: bool = True
     """False for streams without an end: `Stream.reply` and errors then keep no events."""
     limits: Limits | None = None
-    """The size of the pool, as `httpx.Limits`; None is 1000 connections, 20 of them idle."""
+    """The size of the pool, as `httpx.Limits`; None is 1000 connections, 20 of them idle.
+
+    With a transport, `max_connections` is how many requests are under way at once.
+    """
 
     _event_type: ClassVar[Any] = TokenEvent
     _reader: ClassVar[EventReader[Any] | None] = None
@@ -124,7 +127,8 @@ class AsyncSession(Guard, Generic[EventT]):
             timeout: How long to wait for the server.
             retry: What is tried again, how often and when.
             limits: The size of the pool.
-            transport: Carries the requests of the session's own client; closed with it.
+            transport: Carries the requests of the session's own client; closed with it. There are
+                `streamsession.aiohttp.AiohttpTransport` and `streamsession.http2.HTTP2Transport`.
             http_client: Used instead of a client of its own, with its own settings; never closed.
             max_event_bytes: The largest event, in bytes.
             keep_reply: Whether streams keep their events for `reply` and errors.

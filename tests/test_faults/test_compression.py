@@ -146,7 +146,7 @@ async def test_a_compression_that_was_not_asked_for_is_unexpected(
 ) -> None:
     async with api.session(base_url=scripted_server.url, limits=POOL_OF_ONE) as session:
         for encoding in ("br", "zstd", "gzip, gzip", "compress", "?"):
-            answer = api.answer(b"?", Content_Encoding=encoding)
+            answer = api.answer(b"?", HOLD, Content_Encoding=encoding)
             error = await fails(api, session, scripted_server, [answer], UnexpectedContent)
             assert repr(encoding) in str(error)
 

@@ -6,6 +6,16 @@ nothing of frames, events, retries or clocks; whoever awaits it sets the limits.
 
 from ._pool import Auth, HTTPClient, Limits, Pool, Transport
 from ._response import Response
+from ._tls import tls_context
 from ._translate import translate
 
-__all__ = ["Auth", "HTTPClient", "Limits", "Pool", "Response", "Transport", "translate"]
+__all__ = [
+    "Auth",
+    "HTTPClient",
+    "Limits",
+    "Pool",
+    "Response",
+    "Transport",
+    "tls_context",
+    "translate",
+]

@@ -1,17 +1,15 @@
 """The HTTP library's clients of a pool: as many of them as its connections take."""
 
-import os
-import ssl
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import lru_cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final
 
 import httpx
 
 from .._errors import ConnectFailed
+from ._tls import tls_context
 from ._translate import forget_locals
 
 __all__ = ["Client", "Clients"]
@@ -69,10 +67,9 @@ class Clients:
     def _add(self) -> Client:
         limits = self._limits if self._transport else self._share_of(len(self._clients))
         jar = CookieJar(DefaultCookiePolicy(allowed_domains=()))  # keeps none
-        tls = _tls(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
         try:
             library = httpx.AsyncClient(
-                verify=tls, cookies=jar, limits=limits, transport=self._transport
+                verify=tls_context(), cookies=jar, limits=limits, transport=self._transport
             )
         except (ImportError, ValueError) as exc:
             forget_locals(exc)
@@ -94,9 +91,3 @@ class Clients:
         return httpx.Limits(
             max_connections=size, max_keepalive_connections=idle, keepalive_expiry=expiry
         )
-
-
-@lru_cache(maxsize=8)
-def _tls(*_: str | None) -> ssl.SSLContext:
-    """What httpx itself would make for these variables, which takes it longer than a request."""
-    return httpx.create_ssl_context()

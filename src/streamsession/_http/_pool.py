@@ -70,8 +70,10 @@ class Pool:
         self._request_id_headers = request_id_headers
         # A request cancelled while it queues in httpcore's pool can leave a connection there for
         # good (https://github.com/encode/httpcore/issues/1093): so ours never queue there.
-        carrier = transport or getattr(client, "_transport", None)
-        size = self._limits.max_connections if carrier is None else _size_of(carrier)
+        size = _size_of(transport or getattr(client, "_transport", None))
+        if client is None and (limits is not None or size is None):
+            sizes = (size, self._limits.max_connections)
+            size = min((each for each in sizes if each is not None), default=None)
         self._slots = None if size is None else Semaphore(size, fast_acquire=True)
 
     @property
@@ -145,8 +147,9 @@ class Pool:
 
 
 def _size_of(transport: Any) -> int | None:
-    """How many connections a handed-in transport makes at most; None if it cannot be told."""
-    size = getattr(getattr(transport, "_pool", None), "_max_connections", None)
+    """How many requests a handed-in transport takes at once; None if it cannot be told."""
+    pool = getattr(transport, "_pool", None)
+    size = None if getattr(pool, "_http2", False) else getattr(pool, "_max_connections", None)
     return size if isinstance(size, int) and size < sys.maxsize else None  # which is no limit
 
 
@@ -185,6 +188,8 @@ class _Sending:
             self._tunnelling = info["request"].method == b"CONNECT"
         elif name == "http11.receive_response_headers.complete":
             self._status = info["return_value"][1]
+        elif name == "http2.receive_response_headers.complete":
+            self._status = info["return_value"][0]
         if name == "connection.connect_tcp.complete":
             self._socket = info["return_value"]
         elif name not in ("connection.start_tls.started", "connection.start_tls.failed"):

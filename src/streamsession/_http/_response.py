@@ -27,8 +27,8 @@ class Response:
         status: The HTTP status code.
         headers: The response's headers; look-up ignores case.
         request_id: The server's id of this response; None if it named none.
-        reused: Whether the connection had carried a request before; False if it cannot be told,
-            which takes a transport of httpx's own.
+        reused: Whether the connection had carried a request before; False if its transport does
+            not tell: httpx's own and those of this package do.
         content_type: The media type without its parameters, in lower case; "" if none was named.
     """
 

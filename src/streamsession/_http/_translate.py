@@ -21,7 +21,9 @@ __all__ = ["forget_locals", "raise_as_ours", "translate"]
 
 # Exceptions are told by name, so that httpx2 need not be installed. What is not named here is a
 # connection that broke: the rest of TransportError, and what stands below httpx.
-_LIBRARIES: Final = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "h11", "h2", "anyio"})
+_LIBRARIES: Final = frozenset(
+    {"aiohttp", "anyio", "h11", "h2", "httpcore", "httpcore2", "httpx", "httpx2"}
+)
 _BELOW: Final = frozenset({__name__.partition(".")[0], "asyncio", "trio"})
 _CONNECT_FAILED: Final = frozenset({"ConnectError", "ProxyError"})
 _REFUSED: Final = frozenset({"CookieConflict", "InvalidURL", "LocalProtocolError"}) | {
@@ -57,7 +59,7 @@ def translate(
     what = f"{type(exc).__name__}: {says}" if says else type(exc).__name__
     if "LocalProtocolError" in names:
         what = type(exc).__name__  # h11 quotes the header that it refuses, which may be a secret
-    if "TimeoutException" in names:
+    if "TimeoutException" in names and not _is_broken(exc.__cause__):
         late = "idle" if answered else "first_event"
         clock = "connect" if "ConnectTimeout" in names else late
         doing = f"could not connect{where} in time" if clock == "connect" else "timed out"
@@ -67,6 +69,12 @@ def translate(
     if names & _REFUSED and not answered:
         return InvalidRequest(f"the request cannot be sent ({what})")
     return StreamInterrupted(f"the connection broke ({what})")
+
+
+def _is_broken(cause: BaseException | None) -> bool:
+    """Whether it is an error of aiohttp, all of which httpx-aiohttp calls timeouts, and is none."""
+    is_theirs = type(cause).__module__.partition(".")[0] == "aiohttp"
+    return is_theirs and not isinstance(cause, TimeoutError)
 
 
 def _chain(exc: BaseException) -> Iterator[BaseException]:

@@ -1,0 +1,392 @@
+"""One connection to one server, and the streams on it.
+
+It has no task of its own: of the tasks that wait for something to arrive, one reads for all. So
+nothing outlives a task that was cancelled, and nothing is read while nobody waits.
+"""
+
+import logging
+import selectors
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+import h2.config
+import h2.connection
+import h2.events
+import h2.exceptions
+import httpx
+from anyio import (
+    BrokenResourceError,
+    ClosedResourceError,
+    EndOfStream,
+    Event,
+    aclose_forcefully,
+    move_on_after,
+)
+from anyio.abc import ByteStream, SocketAttribute
+from h2.errors import ErrorCodes
+from h2.settings import SettingCodes, Settings
+
+from .._runtime import close_within
+from ._frames import Farewell, Frames
+
+__all__ = ["GONE", "Connection", "Headers", "Stream"]
+
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+
+_READ: Final = 64 * 1024  # bytes at a time, as many as httpcore reads
+_WINDOW: Final = 1024 * 1024  # bytes that may wait on a stream which nobody reads
+_MAX_WINDOW: Final = 2**31 - 1  # of a connection, so that such streams do not stop the others
+_FIRST_WINDOW: Final = 2**16 - 1  # https://www.rfc-editor.org/rfc/rfc9113#section-6.9.2
+_LAST_STREAM: Final = 2**31 - 1  # https://www.rfc-editor.org/rfc/rfc9113#section-5.1.1
+_PIECE: Final = 16 * 1024  # bytes sent at a time; a cancelled task goes on to the end of its piece
+_CATCH_UP_SECONDS: Final = 1.0  # for what came to be whole
+_PIECE_SECONDS: Final = 5.0  # for one of them; a server that takes none is gone
+GONE: Final = (BrokenResourceError, ClosedResourceError, EndOfStream, OSError)  # OSError: TLS too
+
+
+def _is_discreet(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.DEBUG
+
+
+for _name in ("hpack.hpack", "hpack.table"):  # which log whole headers, credentials among them
+    logging.getLogger(_name).addFilter(_is_discreet)
+
+
+class Stream:
+    """One request and its answer; made by `Connection.open`, and to be closed.
+
+    Attributes:
+        id: Its number on the connection.
+        status: Of the response; 0 before its head has come.
+        headers: Of the response.
+    """
+
+    def __init__(self, connection: "Connection", stream_id: int) -> None:
+        self.id: Final = stream_id
+        self.status = 0
+        self.headers: Headers = []
+        self._connection = connection
+        self._data = bytearray()  # of the body, yet to be read
+        self._size = 0  # of these data, with their padding
+        self._read_size = 0  # of those that were read last, for which the server has no room yet
+        self._is_sent = False
+        self._has_ended = False
+        self._error: httpx.TransportError | None = None
+
+    @property
+    def _is_over(self) -> bool:
+        return self._has_ended or self._error is not None
+
+    async def send(self, body: AsyncIterable[bytes] | None) -> None:
+        """Send the request; leaves off when the server has answered without reading all of it."""
+        connection = self._connection
+        await connection.flush()
+        if body is not None:
+            await self._send_body(body)
+            if self._is_over:
+                return
+            connection.http.end_stream(self.id)
+            await connection.flush()
+        self._is_sent = True
+
+    async def _send_body(self, body: AsyncIterable[bytes]) -> None:
+        pieces = aiter(body)
+        try:
+            async for piece in pieces:
+                await self._send_piece(memoryview(piece))
+                if self._is_over:
+                    break
+        finally:
+            if isinstance(pieces, AsyncGenerator):
+                await pieces.aclose()
+
+    async def _send_piece(self, piece: memoryview) -> None:
+        connection = self._connection
+        while piece and not self._is_over:
+            room = connection.room_for(self.id)
+            if room > 0:
+                connection.http.send_data(self.id, piece[:room].tobytes())
+                piece = piece[room:]
+                await connection.flush()
+            else:
+                await connection.until(self, self._may_go_on)
+
+    def _may_go_on(self) -> bool:
+        return self._is_over or self._connection.room_for(self.id) > 0
+
+    async def receive_head(self) -> None:
+        """Wait for `status` and `headers`."""
+        await self._connection.until(self, lambda: self.status > 0 or self._is_over)
+        if not self.status:
+            raise self._error or httpx.RemoteProtocolError("the stream ended without a response")
+
+    async def receive(self) -> bytes:
+        """What has come of the body, at least one byte; b"" at its end."""
+        size, self._read_size = self._read_size, 0
+        if size:
+            await self._connection.acknowledge(self.id, size)
+        if not self._data:
+            await self._connection.until(self, lambda: bool(self._data) or self._is_over)
+        if self._data:
+            data = bytes(self._data[:_READ])
+            del self._data[:_READ]
+            self._read_size = len(data) if self._data else self._size
+            self._size -= self._read_size
+            return data
+        if self._error is not None:
+            raise self._error
+        return b""
+
+    async def aclose(self) -> None:
+        """Tell the server that nobody reads on, unless all was read; the connection stays."""
+        size, self._read_size, self._size = self._read_size + self._size, 0, 0
+        is_whole = self._is_sent and self._has_ended
+        await self._connection.close_stream(self, unread=size, is_whole=is_whole)
+
+    def take(self, event: h2.events.Event) -> None:
+        """Take what has come for this stream."""
+        match event:
+            case h2.events.ResponseReceived(headers=list(headers)):
+                self._take_head([(bytes(name), bytes(value)) for name, value in headers])
+            case h2.events.DataReceived(data=bytes(data), flow_controlled_length=int(size)):
+                self._data += data
+                self._size += size
+            case h2.events.StreamEnded():
+                self._has_ended = True
+            case h2.events.StreamReset(error_code=code):
+                if not self._has_ended:  # after that, it only wants no more of the request
+                    why = getattr(code, "name", f"code {code}")
+                    self.fail(httpx.RemoteProtocolError(f"the server reset the stream: {why}"))
+            case _:
+                pass
+
+    def _take_head(self, headers: Headers) -> None:
+        status = dict(headers).get(b":status", b"")
+        if status.isdigit():
+            self.status = int(status)
+            self.headers = [each for each in headers if not each[0].startswith(b":")]
+        else:
+            self.fail(httpx.RemoteProtocolError("the response has no status"))
+
+    def fail(self, error: httpx.TransportError) -> None:
+        """End it; what has come can still be read."""
+        self._error = self._error or error
+
+
+class Connection:
+    """One connection, once it is `start`ed.
+
+    Attributes:
+        http: The state of the protocol.
+        idle_since: When its last stream ended, by `time.monotonic`.
+    """
+
+    def __init__(self, socket: ByteStream) -> None:
+        self.http = h2.connection.H2Connection(
+            h2.config.H2Configuration(validate_inbound_headers=False)  # as tolerant as httpcore
+        )
+        self.idle_since = time.monotonic()
+        self._socket = socket
+        self._frames = Frames()
+        self._streams: dict[int, Stream] = {}
+        self._reader: Stream | None = None
+        self._waiting: dict[Stream, Event] = {}  # while another one reads
+        self._unsent = bytearray()
+        self._is_sending = False
+        self._is_settled = False
+        self._is_leaving = False
+        self._broken: Callable[[], httpx.TransportError] | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it has streams."""
+        return bool(self._streams)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether `open` may be called."""
+        is_open = self._is_settled and not self._is_leaving and self._broken is None
+        is_left = self.http.highest_outbound_stream_id < _LAST_STREAM
+        most = self.http.remote_settings.max_concurrent_streams
+        return is_open and is_left and len(self._streams) < most
+
+    async def start(self) -> None:
+        """Exchange settings with the server."""
+        self.http.local_settings = Settings(
+            client=True,
+            initial_values={
+                SettingCodes.ENABLE_PUSH: 0,
+                SettingCodes.INITIAL_WINDOW_SIZE: _WINDOW,
+                SettingCodes.MAX_HEADER_LIST_SIZE: self.http.DEFAULT_MAX_HEADER_LIST_SIZE,
+            },
+        )
+        # Some servers hang up when they read of what they do not know.
+        del self.http.local_settings[SettingCodes.ENABLE_CONNECT_PROTOCOL]
+        self.http.initiate_connection()
+        self.http.increment_flow_control_window(_MAX_WINDOW - _FIRST_WINDOW)
+        await self.flush()
+        while not self._is_settled and self._broken is None:
+            await self.read()
+        if self._broken is not None:
+            raise self._broken()
+
+    def open(self, headers: Headers, *, ends: bool) -> Stream:
+        """A stream, whose head is not sent yet.
+
+        Args:
+            headers: With those of HTTP/2 itself, first.
+            ends: Whether there is no body.
+        """
+        stream = Stream(self, self.http.get_next_available_stream_id())
+        try:
+            self.http.send_headers(stream.id, headers, end_stream=ends)
+        except h2.exceptions.ProtocolError as exc:
+            raise httpx.LocalProtocolError("HTTP/2 has no such header") from exc
+        self._streams[stream.id] = stream
+        return stream
+
+    def room_for(self, stream_id: int) -> int:
+        """How many bytes the server takes now; none, or less, if that is to be waited for."""
+        try:
+            window = self.http.local_flow_control_window(stream_id)
+        except h2.exceptions.ProtocolError:  # it is closed
+            return 0
+        return min(window, self.http.max_outbound_frame_size)
+
+    async def acknowledge(self, stream_id: int, size: int) -> None:
+        """Let the server send so many bytes more; it is told so once they are many."""
+        self.http.acknowledge_received_data(size, stream_id)
+        await self.flush()
+
+    async def close_stream(self, stream: Stream, *, unread: int, is_whole: bool) -> None:
+        """Forget a stream, and let the server do so."""
+        if self._streams.pop(stream.id, None) is None:
+            return
+        self.idle_since = time.monotonic()
+        if self._broken is None:
+            with suppress(h2.exceptions.ProtocolError):  # the server has closed it already
+                self.http.acknowledge_received_data(unread, stream.id)
+                if not is_whole:
+                    self.http.reset_stream(stream.id, ErrorCodes.CANCEL)
+            await self.flush()
+        if not self._streams and not self.has_room:
+            await aclose_forcefully(self._socket)
+
+    async def aclose(self) -> None:
+        """Say farewell and close the socket."""
+        if self._broken is None:
+            self.http.close_connection()
+            await self.flush()
+            self._break(httpx.ReadError, "the connection was closed")
+        await aclose_forcefully(self._socket)
+
+    # Receiving
+
+    async def until(self, stream: Stream, is_ready: Callable[[], bool]) -> None:
+        """Wait for something to come for a stream; read for all the others if nobody does."""
+        try:
+            while not is_ready():
+                if self._reader is None or self._reader is stream:
+                    self._reader = stream
+                    await self.read()
+                else:
+                    self._waiting[stream] = news = Event()
+                    await news.wait()
+        finally:
+            self._waiting.pop(stream, None)
+            if self._reader is stream:
+                self._reader = None
+            if self._reader is None and self._waiting:
+                self._wake(next(iter(self._waiting)))
+
+    async def catch_up(self) -> bool:
+        """Whether it still takes streams, once what came while it was idle is read."""
+        socket = self._socket.extra(SocketAttribute.raw_socket)  # noqa: S610 - not Django's
+        with move_on_after(_CATCH_UP_SECONDS) as scope:
+            while self.has_room and _is_readable(socket):
+                await self.read()
+        return self.has_room and not scope.cancelled_caught
+
+    async def read(self) -> None:
+        """Read once, and hand everything to its stream; whoever calls it is the only one."""
+        try:
+            data = await self._socket.receive(_READ)
+        except EndOfStream:
+            self._break(httpx.RemoteProtocolError, "Server disconnected")
+        except GONE as exc:
+            self._break(httpx.ReadError, str(exc.__cause__ or exc))
+        else:
+            self._take(data)
+            await self.flush()
+
+    def _take(self, data: bytes) -> None:
+        try:
+            whole, farewells = self._frames.feed(data)
+            events = self.http.receive_data(whole)
+        except h2.exceptions.ProtocolError as exc:
+            self._break(httpx.RemoteProtocolError, str(exc))
+            return
+        for event in events:
+            stream = self._streams.get(getattr(event, "stream_id", None) or 0)
+            if stream is not None:
+                stream.take(event)
+                self._wake(stream)
+            elif isinstance(event, h2.events.RemoteSettingsChanged):
+                self._is_settled = True
+                self._wake(*self._waiting)
+            elif isinstance(event, h2.events.WindowUpdated):
+                self._wake(*self._waiting)
+        for farewell in farewells:
+            self._leave(farewell)
+
+    def _leave(self, farewell: Farewell) -> None:
+        self._is_leaving = True
+        for stream in self._streams.values():
+            if stream.id > farewell.last_stream:
+                stream.fail(httpx.RemoteProtocolError(f"the server takes no more: {farewell.why}"))
+        self._wake(*self._waiting)
+
+    def _break(self, kind: type[httpx.TransportError], why: str) -> None:
+        self._broken = self._broken or partial(kind, why)
+        for stream in self._streams.values():
+            stream.fail(self._broken())
+        self._wake(*self._waiting)
+
+    def _wake(self, *streams: Stream) -> None:
+        for stream in streams:
+            if news := self._waiting.pop(stream, None):
+                news.set()
+
+    # Sending
+
+    async def flush(self) -> None:
+        """Send what is to be sent, unless another task does; if that fails, all streams fail.
+
+        A task that is cancelled goes on to the end of its piece: half of one would end TLS.
+        """
+        self._unsent += self.http.data_to_send()
+        if self._is_sending:
+            return
+        self._is_sending = True
+        try:
+            while self._unsent and self._broken is None:
+                piece = bytes(self._unsent[:_PIECE])
+                del self._unsent[:_PIECE]
+                if not await close_within(_PIECE_SECONDS, self._socket.send(piece)):
+                    self._break(httpx.WriteError, "the server takes no more data")
+        except GONE as exc:
+            self._break(httpx.WriteError, str(exc.__cause__ or exc))
+        finally:
+            self._is_sending = False
+        if self._broken is not None:
+            await aclose_forcefully(self._socket)  # who reads from it sees that it is broken
+
+
+def _is_readable(socket: Any) -> bool:
+    """Whether something has come, be it the end."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(socket, selectors.EVENT_READ)
+        return bool(selector.select(0))
