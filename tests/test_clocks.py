@@ -4,17 +4,20 @@ import asyncio
 import gc
 import math
 import weakref
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, TypeVar
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from streamsession import TimedOut, Timeouts
+from streamsession import StreamClosed, TimedOut, Timeouts
 from streamsession._clocks import Clocks
 from streamsession._runtime import AlarmRang
 
 pytestmark = pytest.mark.anyio
+
+T = TypeVar("T")
 
 SHORT = 0.02
 NEVER = Timeouts(connect=None, first_event=None, idle=None, total=None)
@@ -34,6 +37,18 @@ async def arrive() -> str:
     return "arrived"
 
 
+async def within(
+    clocks: Clocks, work: Callable[[], Awaitable[T]], seconds: float | None = None
+) -> T:
+    """Await something of the server's."""
+    with clocks if seconds is None else clocks.within(seconds):
+        return await work()
+
+
+def closed() -> StreamClosed:
+    return StreamClosed("closed")
+
+
 async def settle() -> None:
     """Let every other task run until it waits."""
     for _ in range(20):
@@ -43,7 +58,7 @@ async def settle() -> None:
 async def run_out(clocks: Clocks) -> TimedOut:
     """Wait for what never comes; the error of the clock that ran out first."""
     with pytest.raises(TimedOut) as caught:
-        await clocks.limit(anyio.sleep_forever)
+        await within(clocks, anyio.sleep_forever)
     return caught.value
 
 
@@ -79,15 +94,15 @@ def test_timeouts_are_frozen() -> None:
 
 async def test_what_arrives_in_time_is_passed_on() -> None:
     clocks = Clocks(limits(first_event=60, idle=60, total=60))
-    assert await clocks.limit(arrive) == "arrived"
+    assert await within(clocks, arrive) == "arrived"
     clocks.stop()
 
 
 async def test_without_limits_it_waits() -> None:
     clocks = Clocks(NEVER)
-    assert await clocks.limit(arrive) == "arrived"
+    assert await within(clocks, arrive) == "arrived"
     clocks.begin("idle")
-    assert await clocks.limit(arrive) == "arrived"
+    assert await within(clocks, arrive) == "arrived"
     clocks.stop()
 
 
@@ -98,8 +113,8 @@ async def test_a_failure_passes_unchanged() -> None:
 
     clocks = Clocks(limits(first_event=60))
     with pytest.raises(LookupError, match="the server's"):
-        await clocks.limit(fail)
-    assert await clocks.limit(arrive) == "arrived"
+        await within(clocks, fail)
+    assert await within(clocks, arrive) == "arrived"
     clocks.stop()
 
 
@@ -165,7 +180,7 @@ async def test_a_clock_that_ran_out_names_no_lower_layer() -> None:
 async def test_waiting_between_attempts_has_no_clock_but_the_total() -> None:
     clocks = Clocks(limits(first_event=SHORT, idle=SHORT))
     clocks.begin("total")
-    await clocks.limit(lambda: anyio.sleep(2 * SHORT))
+    await within(clocks, lambda: anyio.sleep(2 * SHORT))
     clocks.stop()
 
 
@@ -175,7 +190,7 @@ async def test_waiting_between_attempts_has_no_clock_but_the_total() -> None:
 async def test_waiting_is_counted() -> None:
     clocks = Clocks(NEVER)
     assert clocks.waited == 0
-    await clocks.limit(lambda: anyio.sleep(SHORT))
+    await within(clocks, lambda: anyio.sleep(SHORT))
     assert clocks.waited >= SHORT * 0.9
     clocks.begin("idle")
     assert clocks.waited == 0
@@ -193,9 +208,9 @@ async def test_the_consumers_own_time_does_not_count() -> None:
     clocks = Clocks(limits(first_event=5 * SHORT, idle=5 * SHORT, total=5 * SHORT))
     for clock in ("first_event", "idle", "idle"):
         clocks.begin(clock)
-        await clocks.limit(arrive)
+        await within(clocks, arrive)
         await anyio.sleep(6 * SHORT)  # the consumer's
-        await clocks.limit(arrive)
+        await within(clocks, arrive)
     assert clocks.waited < 6 * SHORT
     clocks.stop()
 
@@ -204,7 +219,7 @@ async def test_the_waits_for_one_event_are_added_up() -> None:
     clocks = Clocks(limits(idle=10 * SHORT))
     clocks.begin("idle")
     for _ in range(5):  # parts of an event, or comments
-        await clocks.limit(lambda: anyio.sleep(SHORT))
+        await within(clocks, lambda: anyio.sleep(SHORT))
     started = anyio.current_time()
     assert (await run_out(clocks)).clock == "idle"
     assert anyio.current_time() - started < 10 * SHORT
@@ -215,7 +230,7 @@ async def test_a_new_event_winds_the_idle_clock_up_again() -> None:
     clocks = Clocks(limits(idle=10 * SHORT))
     for _ in range(12):
         clocks.begin("idle")
-        await clocks.limit(lambda: anyio.sleep(SHORT))
+        await within(clocks, lambda: anyio.sleep(SHORT))
     clocks.stop()
 
 
@@ -227,7 +242,7 @@ async def test_the_total_clock_is_never_wound_up() -> None:
         nonlocal steps
         while True:
             clocks.begin("total" if steps % 2 else "idle")
-            await clocks.limit(lambda: anyio.sleep(SHORT))
+            await within(clocks, lambda: anyio.sleep(SHORT))
             steps += 1
 
     with pytest.raises(TimedOut) as caught:
@@ -251,8 +266,8 @@ async def test_a_clock_that_has_run_out_stays_so() -> None:
 async def test_a_limit_of_its_own_is_no_clock() -> None:
     clocks = Clocks(limits(first_event=60))
     with pytest.raises(AlarmRang):
-        await clocks.limit(anyio.sleep_forever, SHORT)
-    assert await clocks.limit(arrive) == "arrived"
+        await within(clocks, anyio.sleep_forever, SHORT)
+    assert await within(clocks, arrive) == "arrived"
     clocks.stop()
 
 
@@ -263,14 +278,14 @@ async def test_a_limit_of_its_own_is_no_longer_than_what_is_left_on_the_clocks(
     clocks = Clocks(timeouts)
     started = anyio.current_time()
     with pytest.raises(AlarmRang):
-        await clocks.limit(anyio.sleep_forever, 60)
+        await within(clocks, anyio.sleep_forever, 60)
     assert anyio.current_time() - started < 30
     clocks.stop()
 
 
 async def test_what_arrives_within_a_limit_of_its_own_is_passed_on() -> None:
     clocks = Clocks(NEVER)
-    assert await clocks.limit(arrive, 60) == "arrived"
+    assert await within(clocks, arrive, 60) == "arrived"
     clocks.stop()
 
 
@@ -281,21 +296,21 @@ async def test_who_waits_is_interrupted() -> None:
     clocks = Clocks(limits(first_event=60))
 
     async def wait() -> None:
-        with pytest.raises(AlarmRang):
-            await clocks.limit(anyio.sleep_forever)
+        with pytest.raises(StreamClosed):
+            await within(clocks, anyio.sleep_forever)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(wait)
         await settle()
-        clocks.interrupt()
+        clocks.interrupt(closed)
     clocks.stop()
 
 
 @pytest.mark.parametrize("seconds", [None, 60])
 async def test_once_interrupted_nothing_is_awaited_any_more(seconds: float | None) -> None:
     clocks = Clocks(limits(first_event=60))
-    await clocks.limit(arrive)
-    clocks.interrupt()
+    await within(clocks, arrive)
+    clocks.interrupt(closed)
     for _ in range(2):
         begun: list[bool] = []
 
@@ -303,25 +318,25 @@ async def test_once_interrupted_nothing_is_awaited_any_more(seconds: float | Non
             begun.append(True)
             await checkpoint()
 
-        with pytest.raises(AlarmRang):
-            await clocks.limit(work, seconds)
+        with pytest.raises(StreamClosed):
+            await within(clocks, work, seconds)
         assert begun == []
     clocks.stop()
 
 
 async def test_an_interruption_is_not_taken_for_a_clock() -> None:
     clocks = Clocks(limits(first_event=SHORT))
-    clocks.interrupt()
+    clocks.interrupt(closed)
     await anyio.sleep(2 * SHORT)
-    with pytest.raises(AlarmRang):
-        await clocks.limit(anyio.sleep_forever)
+    with pytest.raises(StreamClosed):
+        await within(clocks, anyio.sleep_forever)
     clocks.stop()
 
 
 async def test_an_interruption_between_two_waits_does_not_touch_the_consumer() -> None:
     clocks = Clocks(limits(first_event=60))
-    await clocks.limit(arrive)
-    clocks.interrupt()
+    await within(clocks, arrive)
+    clocks.interrupt(closed)
     await settle()  # the consumer's own awaiting
     clocks.stop()
 
@@ -331,7 +346,7 @@ async def test_a_cancellation_from_outside_is_not_taken_for_a_clock() -> None:
     clocks = Clocks(limits(first_event=60))
 
     async def wait() -> None:
-        await clocks.limit(anyio.sleep_forever)
+        await within(clocks, anyio.sleep_forever)
 
     task = asyncio.create_task(wait())
     await settle()
@@ -344,7 +359,7 @@ async def test_a_cancellation_from_outside_is_not_taken_for_a_clock() -> None:
 async def test_a_scope_from_outside_is_not_taken_for_a_clock() -> None:
     clocks = Clocks(limits(first_event=60))
     with anyio.move_on_after(SHORT) as scope:
-        await clocks.limit(anyio.sleep_forever)
+        await within(clocks, anyio.sleep_forever)
     assert scope.cancelled_caught
     clocks.stop()
 
@@ -354,7 +369,7 @@ async def test_a_scope_from_outside_is_not_taken_for_a_clock() -> None:
 
 async def test_nothing_stays_armed_after_stopping() -> None:
     clocks = Clocks(limits(first_event=60, total=60))
-    await clocks.limit(arrive)
+    await within(clocks, arrive)
     reference = weakref.ref(clocks)
     gc.disable()
     try:
@@ -368,7 +383,7 @@ async def test_nothing_stays_armed_after_stopping() -> None:
 @on_asyncio
 async def test_a_timer_does_not_outlive_its_clocks() -> None:
     clocks = Clocks(limits(first_event=60))
-    await clocks.limit(arrive)
+    await within(clocks, arrive)
     alarm = weakref.ref(vars(clocks)["_alarm"])
     clocks.stop()
     del clocks
@@ -384,8 +399,8 @@ async def test_stopping_twice_or_unused_is_nothing() -> None:
 
 async def test_a_limit_that_is_passed_unused_interrupts_nobody() -> None:
     clocks = Clocks(limits(first_event=SHORT))
-    await clocks.limit(arrive)
+    await within(clocks, arrive)
     await anyio.sleep(2 * SHORT)
     clocks.begin("total")
-    await clocks.limit(lambda: anyio.sleep(2 * SHORT))
+    await within(clocks, lambda: anyio.sleep(2 * SHORT))
     clocks.stop()

@@ -2,18 +2,15 @@
 
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Final, Literal
+from types import TracebackType
+from typing import Final, Literal, Self
 
-from typing_extensions import TypeVar
-
-from ._errors import Clock, TimedOut
+from ._errors import Clock, SessionError, TimedOut
 from ._runtime import AlarmRang, new_alarm
 
 __all__ = ["Clocks", "Timeouts"]
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +52,13 @@ _RAN_OUT: Final = {
 
 
 class Clocks:
-    """The clocks of one stream, which run only while something is awaited through them.
+    """The clocks of one stream, which run only inside their block: `with clocks: await ...`.
+
+    A block is for something of the server's. It is entered and left inside one call, never across a
+    `yield`.
 
     Attributes:
         waited: Seconds spent so far on what is waited for now.
-        may_be_late: Whether a wait may begin before its limit is set, as long as nothing was waited
-            for.
     """
 
     def __init__(self, limits: Timeouts) -> None:
@@ -69,7 +67,10 @@ class Clocks:
         self._waited_before = 0.0
         self._clock: Clock = "first_event"
         self._alarm = new_alarm()
-        self.may_be_late = self._alarm.may_be_late and limits.total is None
+        self._started = 0.0
+        self._next_clock: Clock | None = None  # that runs out, in the block; None if a limit does
+        self._limit: float | None = None  # of the block alone
+        self._why: Callable[[], SessionError] | None = None  # it was interrupted
 
     def begin(self, clock: Literal["first_event", "idle", "total"]) -> None:
         """Wait for something else from now on, on its own clock; "total" has no other."""
@@ -77,38 +78,51 @@ class Clocks:
         self.waited = 0.0
         self._clock = clock
 
-    async def limit(self, work: Callable[[], Awaitable[T]], seconds: float | None = None) -> T:
-        """Await something of the server's until the first clock runs out.
+    def within(self, seconds: float) -> Self:
+        """Limit the next block, besides the clocks: `AlarmRang` once so many seconds are over."""
+        self._limit = seconds
+        return self
 
-        Args:
-            work: What to await.
-            seconds: A limit of its own, besides the clocks; None is none.
+    def __enter__(self) -> None:
+        """Let the clocks run.
 
         Raises:
-            AlarmRang: `interrupt` was called, or there is a limit of its own and time is over.
-            TimedOut: A clock has run out, and there is no limit of its own.
+            SessionError: They were interrupted.
+            TimedOut: One had run out, even if there is always something to read.
         """
-        clock: Clock | None
-        clock, left = self._next()
-        if seconds is not None:
-            clock, left = None, min(seconds, math.inf if left is None else left)
-        started = time.monotonic()
-        try:
-            if left is not None and left <= 0:
-                raise AlarmRang  # noqa: TRY301 - as if it rang, even if there is always some to read
-            with self._alarm.within(left):
-                return await work()
-        except AlarmRang:
-            if clock is None or self._alarm.was_rung:
-                raise
-            limit: float = getattr(self._limits, clock)
-            message = _RAN_OUT[clock].format(limit)
-            raise TimedOut(message, clock=clock, seconds=limit) from None
-        finally:
-            self.waited += time.monotonic() - started
+        self._next_clock, left = self._next()
+        limit, self._limit = self._limit, None
+        if limit is not None:
+            self._next_clock, left = None, min(limit, math.inf if left is None else left)
+        if self._why is not None:
+            raise self._why()
+        if left is not None and left <= 0:
+            raise self._ran_out()
+        self._started = time.monotonic()
+        self._alarm.within(left).__enter__()
 
-    def interrupt(self) -> None:
-        """Raise `AlarmRang` in whoever waits, now and from now on."""
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop them.
+
+        Raises:
+            AlarmRang: The limit of the block was over.
+            SessionError: They were interrupted.
+            TimedOut: One has run out.
+        """
+        self.waited += time.monotonic() - self._started
+        try:
+            self._alarm.__exit__(kind, exc, traceback)
+        except AlarmRang:
+            raise (self._why or self._ran_out)() from None  # noqa: RSE102 - a call
+
+    def interrupt(self, why: Callable[[], SessionError]) -> None:
+        """Raise this in whoever waits, now and from now on."""
+        self._why = why
         self._alarm.ring()
 
     def stop(self) -> None:
@@ -124,3 +138,10 @@ class Clocks:
             if left is None or of_total < left:
                 return "total", of_total
         return self._clock, left
+
+    def _ran_out(self) -> Exception:
+        clock = self._next_clock
+        if clock is None:
+            return AlarmRang()
+        limit: float = getattr(self._limits, clock)
+        return TimedOut(_RAN_OUT[clock].format(limit), clock=clock, seconds=limit)

@@ -169,13 +169,17 @@ class Exchange(Generic[EventT]):
         self._skipping_since = 0.0
         self._clocks.begin("idle" if self.stats.events else "first_event")
 
-        async def send() -> Response:
-            self.stats.attempts += 1
-            self._log("attempt %d: %s", self.stats.attempts, request.method)
-            connect = plan.timeouts.connect
-            return await plan.pool.send(request, headers=plan.headers, connect_timeout=connect)
-
-        self.response = response = await self._limited(send)
+        try:
+            with self._clocks:
+                self.stats.attempts += 1
+                self._log("attempt %d: %s", self.stats.attempts, request.method)
+                self.response = response = await plan.pool.send(
+                    request, headers=plan.headers, connect_timeout=plan.timeouts.connect
+                )
+        except TimedOut as exc:
+            if plan.pool.is_full:
+                exc.add_note("All connections of the pool are in use: close streams, raise limits=")
+            raise
         status, media, accepted = response.status, response.content_type, plan.content_types
         if not is_acceptable(status, media, accepted):
             body = await self._read_up_to(_EXCERPT_BYTES, _EXCERPT_SECONDS)
@@ -183,12 +187,10 @@ class Exchange(Generic[EventT]):
             raise refusal(status, media, response.headers, body, expected=accepted[0], now=now)
 
     def _read_now(self) -> bytes | None:
-        """As `_read`, without its cost; None if that must be awaited.
-
-        Most often there is something to read already.
-        """
-        may_be_late = self._clocks.may_be_late and not (self._clocks.waited or self._skipping_since)
-        data = self.response.read_now() if self.response and may_be_late else None
+        """As `_read`, without its cost, if there is something to read; None if that is awaited."""
+        if self.response is None or self._skipping_since:  # which is on the clocks
+            return None
+        data = self.response.read_now()
         if data:
             self.stats.bytes += len(data)
             self._skipping_since = time.monotonic()
@@ -198,7 +200,8 @@ class Exchange(Generic[EventT]):
         assert self.response is not None  # noqa: S101 - a decoding reads from a response
         if self._skipping_since:
             self._clocks.waited += time.monotonic() - self._skipping_since
-        data = await self._limited(self.response.read)
+        with self._clocks:
+            data = await self.response.read()
         self.stats.bytes += len(data)
         self._skipping_since = time.monotonic()
         return data
@@ -206,13 +209,9 @@ class Exchange(Generic[EventT]):
     async def _read_up_to(self, size: int, seconds: float) -> bytes:
         """What comes of the body within the time; it ends early once that many bytes have come."""
         body = bytearray()
-
-        async def read() -> None:
+        with suppress(AlarmRang, StreamError), self._clocks.within(seconds):
             while self.response and len(body) < size and (piece := await self.response.read()):
                 body.extend(piece)
-
-        with suppress(AlarmRang, StreamError):
-            await self._clocks.limit(read, seconds)
         return bytes(body[:size])
 
     async def _resume(self, error: StreamError) -> Request | None:
@@ -253,18 +252,8 @@ class Exchange(Generic[EventT]):
 
     async def _sleep(self, seconds: float) -> None:
         self._clocks.begin("total")
-        await self._limited(partial(self._plan.retry.sleep or sleep, seconds))
-
-    async def _limited(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Await something of the server's until a clock runs out or the stream is interrupted."""
-        try:
-            return await self._clocks.limit(work)
-        except AlarmRang:
-            raise (self._why or partial(StreamClosed, _CLOSED))() from None  # noqa: RSE102 - a call
-        except TimedOut as exc:
-            if self.response is None and self._plan.pool.is_full:
-                exc.add_note("All connections of the pool are in use: close streams, raise limits=")
-            raise
+        with self._clocks:
+            await (self._plan.retry.sleep or sleep)(seconds)
 
     def _annotated(self, exc: ExceptionT) -> ExceptionT:
         """The exception, with what had arrived before it."""
@@ -290,7 +279,7 @@ class Exchange(Generic[EventT]):
             self._why = why
             self._ready = deque()  # not cleared: it tells how far the stream was read
             if self._busy and self._begun:
-                self._clocks.interrupt()
+                self._clocks.interrupt(why)
 
     async def end(self) -> None:
         """Release the connection once no task is reading any more; `interrupt` comes before."""

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, Literal, Self
@@ -28,6 +28,7 @@ class Guard:
 
     _pool: Pool
     _loop: EventLoopToken
+    _watch: AsyncGenerator[None]
     close_timeout: float = 5.0
     """The longest that each step of closing may take, in seconds."""
 
@@ -62,6 +63,8 @@ class Guard:
         except BaseException as exc:
             await self._leave(exc, self._close, self._pool.aclose)
             raise
+        self._watch = self._until_the_loop_ends()
+        await anext(self._watch)
         return self
 
     async def __aexit__(
@@ -75,8 +78,24 @@ class Guard:
         Each takes at most `close_timeout` seconds, also when cancelled. What fails is raised after
         the others are done, or noted on the exception that leaves the block.
         """
-        steps = (self._close_streams, self.disconnect, self._close, self._pool.aclose)
-        await self._leave(exc, *steps)
+        try:
+            await self._leave(exc, *self._steps())
+        finally:
+            await self._watch.aclose()
+
+    async def _until_the_loop_ends(self) -> AsyncGenerator[None]:
+        """Leave a session that was never left, as the event loop ends or nobody holds it any more.
+
+        Event loops close what asynchronous generators are still open then (PEP 525).
+        """
+        try:
+            yield
+        finally:
+            if self._state == "open":
+                await self._leave(None, *self._steps())
+
+    def _steps(self) -> Iterable[Callable[[], Awaitable[None]]]:
+        return self._close_streams, self.disconnect, self._close, self._pool.aclose
 
     async def _leave(
         self, reason: BaseException | None, *steps: Callable[[], Awaitable[None]]

@@ -5,16 +5,28 @@ The only room that knows the event loops by name. It knows nothing of HTTP or of
 
 import asyncio
 import math
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Any, ClassVar, Final, Generic, Self
+from typing import Any, Final, Generic, Self
 
 from anyio import CancelScope, current_time
 from anyio.lowlevel import current_token
 from typing_extensions import TypeVar
 
-__all__ = ["Alarm", "AlarmRang", "Begun", "Guarded", "close_within", "new_alarm", "run_later"]
+__all__ = [
+    "Alarm",
+    "AlarmRang",
+    "Begun",
+    "Guarded",
+    "close_within",
+    "is_asyncio",
+    "new_alarm",
+    "run_later",
+    "take",
+    "unseen_generators",
+]
 
 T = TypeVar("T")
 
@@ -34,11 +46,8 @@ class Alarm:
     left inside one call, never across a `yield` (https://peps.python.org/pep-0789/).
 
     Attributes:
-        may_be_late: Whether it may be set when what it limits has begun, and waits already.
         was_rung: Whether `ring` was called, ever.
     """
-
-    may_be_late: ClassVar[bool] = False  # a scope must surround all that its block enters
 
     def __init__(self) -> None:
         self._seconds: float | None = None
@@ -84,8 +93,6 @@ class _LoopAlarm(Alarm):
     Entering a cancel scope with a deadline costs 8 µs, as much as all the rest of reading an event.
     This timer is moved only when it fires, and interrupts as `asyncio.timeout` does.
     """
-
-    may_be_late = True
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
@@ -153,6 +160,11 @@ class _LoopAlarm(Alarm):
             self._cancelled = self._task is not asyncio.current_task(self._loop)
             if self._cancelled:
                 self._task.cancel(_BY_ALARM)
+
+
+def is_asyncio() -> bool:
+    """Whether the running event loop is one of asyncio, or stands in for it as uvloop's does."""
+    return isinstance(current_token().native_token, asyncio.AbstractEventLoop)
 
 
 def new_alarm() -> Alarm:
@@ -300,10 +312,14 @@ def _cancelling() -> int:
     return 0 if task is None else task.cancelling()
 
 
+def take(future: asyncio.Future[Any]) -> None:
+    """Tell a future that an await yielded that it was taken, as Task does: they count on that."""
+    setattr(future, "_asyncio_future_blocking", False)  # noqa: B010 - not private: see asyncio.isfuture
+
+
 def _shielded(future: asyncio.Future[Any]) -> Generator[Any, Any, None]:
     """Wait for a future without being able to cancel it."""
-    # Whoever takes a future from an await tells it so, as Task does: it is part of their protocol.
-    setattr(future, "_asyncio_future_blocking", False)  # noqa: B010 - not private: see asyncio.isfuture
+    take(future)
     done = future.get_loop().create_future()
 
     def wake(_: object) -> None:
@@ -315,6 +331,20 @@ def _shielded(future: asyncio.Future[Any]) -> Generator[Any, Any, None]:
         yield from done
     finally:
         future.remove_done_callback(wake)
+
+
+@contextmanager
+def unseen_generators() -> Generator[None]:
+    """Keep asyncio from closing, as it ends, the generators that begin in this block.
+
+    They are still closed when nobody holds them any more.
+    """
+    seen_by, _ = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(firstiter=None)
+    try:
+        yield
+    finally:
+        sys.set_asyncgen_hooks(firstiter=seen_by)
 
 
 _running: set[asyncio.Task[None]] = set()  # an asyncio loop holds its tasks only weakly

@@ -167,6 +167,7 @@ class AsyncSession(Guard, Generic[EventT]):
             auth=auth,
             limits=limits or self.limits,
             transport=transport,
+            new_transport=_new_transport,
             client=http_client,
             request_id_headers=self.request_id_headers,
         )
@@ -402,6 +403,12 @@ class AsyncSession(Guard, Generic[EventT]):
             if passed_on in parameters:
                 return get_args(base)[parameters.index(passed_on)]
         return None
+
+
+def _new_transport(limits: Limits) -> Transport:
+    from ._transport import HTTPTransport  # noqa: PLC0415 - loads httpcore, as late as httpx does
+
+    return HTTPTransport(limits)
 
 
 def _revealed(secret: str | SecretStr) -> str:

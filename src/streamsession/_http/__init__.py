@@ -4,18 +4,21 @@ It speaks to httpx and to whatever has httpx's interface, such as an `httpx2.Asy
 nothing of frames, events, retries or clocks; whoever awaits it sets the limits.
 """
 
+from ._body import UNSCOPED
 from ._pool import Auth, HTTPClient, Limits, Pool, Transport
 from ._response import Response
 from ._tls import tls_context
-from ._translate import translate
+from ._translate import forget_locals, translate
 
 __all__ = [
+    "UNSCOPED",
     "Auth",
     "HTTPClient",
     "Limits",
     "Pool",
     "Response",
     "Transport",
+    "forget_locals",
     "tls_context",
     "translate",
 ]

@@ -2,8 +2,8 @@
 
 import re
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
-from functools import partial
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final, Protocol, TypeAlias
 from urllib.parse import urljoin, urlsplit
 
@@ -14,7 +14,6 @@ from .._auth import Credentials
 from .._errors import InvalidRequest, SessionStateError, StatusError
 from .._request import Request, check_headers, join_url, origin
 from .._runtime import Guarded
-from ._clients import Client, Clients
 from ._response import Response
 from ._translate import forget_locals, raise_as_ours
 
@@ -53,6 +52,7 @@ class Pool:
         auth: Auth | None,
         limits: Limits | None,
         transport: Transport | None,
+        new_transport: Callable[[Limits], Transport],
         client: HTTPClient | None,
         request_id_headers: tuple[str, ...],
     ) -> None:
@@ -65,8 +65,9 @@ class Pool:
         self._auth = auth
         self._limits = limits or _LIMITS
         self._transport = transport
-        self._client: Any = client  # handed in
-        self._own: Clients | None = None
+        self._new_transport = new_transport  # if none was handed in
+        self._client: Any = client
+        self._is_own = client is None
         self._request_id_headers = request_id_headers
         # A request cancelled while it queues in httpcore's pool can leave a connection there for
         # good (https://github.com/encode/httpcore/issues/1093): so ours never queue there.
@@ -82,14 +83,16 @@ class Pool:
         return self._slots is not None and self._slots.value == 0
 
     def open(self) -> None:
-        """Make clients, unless one was handed in."""
-        if self._client is None:
-            self._own = Clients(self._limits, self._transport)
+        """Make a client, unless one was handed in."""
+        if self._is_own:
+            jar = CookieJar(DefaultCookiePolicy(allowed_domains=()))  # keeps none
+            transport = self._transport or self._new_transport(self._limits)
+            self._client = httpx.AsyncClient(transport=transport, cookies=jar)
 
     async def aclose(self) -> None:
-        """Close every connection of clients of our own."""
-        if self._own is not None:
-            await self._own.aclose()
+        """Close every connection of a client of our own."""
+        if self._is_own and self._client is not None:
+            await self._client.aclose()
 
     async def send(
         self, request: Request, *, headers: Mapping[str, str], connect_timeout: float | None
@@ -113,35 +116,30 @@ class Pool:
             TimedOut: The connect clock ran out.
             UnexpectedContent: The body has a compression that was not asked for.
         """
-        if self._client is not None and self._client.is_closed:
+        if self._client.is_closed:
             raise SessionStateError("the http_client was closed before its session; close it after")
         if self._slots is not None:
             await self._slots.acquire()
-        own: Client | None = None
-        sending: _Sending | None = None
+        sending = _Sending(self._client, self._auth, connect_timeout)
         try:
-            own = None if self._own is None else self._own.take()
-            client = self._client if own is None else own.library
-            sending = _Sending(client, self._auth, connect_timeout)
             raw = await sending.answer(
                 request, join_url(self._base_url, request.path), {**headers, **self._headers}
             )
             names = (name for name in self._request_id_headers if name in raw.headers)
             request_id = raw.headers[name] if (name := next(names, None)) else None
-            on_close = partial(self._release, own)
-            return Response(raw, request_id=request_id, reused=sending.reused, on_close=on_close)
+            return Response(
+                raw, request_id=request_id, reused=sending.reused, on_close=self._release
+            )
         except BaseException as exc:
             forget_locals(exc)
             try:
-                if sending is not None and sending.raw is not None:
+                if sending.raw is not None:
                     await Guarded(sending.raw.aclose(), cancels=0)
             finally:
-                self._release(own)
+                self._release()
             raise
 
-    def _release(self, own: Client | None) -> None:
-        if own is not None:
-            own.room += 1
+    def _release(self) -> None:
         if self._slots is not None:
             self._slots.release()
 

@@ -2,19 +2,16 @@
 
 import zlib
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any, Final
 
-from anyio import CancelScope
 from anyio.lowlevel import checkpoint
 
 from .._errors import StreamInterrupted, UnexpectedContent
-from .._runtime import Begun, Guarded
+from ._body import body_of
 from ._translate import forget_locals, raise_as_ours
 
 __all__ = ["Response"]
 
-_MOST_BUFFERED: Final = 64 * 1024  # chunks of one byte that httpcore may have read already
 _MAX_ID: Final = 200  # characters; a UUID has 36
 _HEADER_BYTES: Final = 2  # of zlib
 _PIECE: Final = 64 * 1024  # bytes inflated at a time, as many as httpcore reads from a socket
@@ -42,12 +39,9 @@ class Response:
         self.reused = reused
         self.content_type = raw.headers.get("content-type", "").partition(";")[0].strip().lower()
         self._raw = raw
-        # Not aiter_raw(), which adds a layer, nor aiter_bytes(), which inflates without a bound.
-        self._chunks = aiter(raw.stream)
+        self._body = body_of(raw)
         self._inflater = _inflater(raw.headers.get("content-encoding", ""))
-        self._begun: Begun[bytes] | None = None  # the next chunk, which must be waited for
         self._on_close: Callable[[], None] | None = on_close
-        self._is_suspended = False  # the library's generators are, in the middle of the body
 
     def __repr__(self) -> str:
         return f"<Response {self.status} request_id={self.request_id!r}>"
@@ -59,24 +53,16 @@ class Response:
         """
         if self._inflater is not None:
             return None
-        self._is_suspended = False
         try:
-            steps = anext(self._chunks).__await__()
-            self._begun = Begun(steps, next(steps))
-        except StopIteration as end:
-            self._is_suspended = True
-            return end.value or None
-        except StopAsyncIteration:
-            return b""
+            return self._body.read_now()
         except BaseException as exc:  # noqa: BLE001 - translated or raised again
             forget_locals(exc)
             raise_as_ours(exc, answered=True)
-        return None
 
     async def read(self) -> bytes:
         """The next bytes of the body, decompressed, as soon as there are any; b"" at its end.
 
-        Cancelling closes the connection.
+        Cancelling ends the body: it is to be closed.
 
         Raises:
             StreamInterrupted: The connection broke, or the compression is damaged.
@@ -85,22 +71,17 @@ class Response:
             if self._inflater is not None and (piece := self._inflater.piece()):
                 await checkpoint()  # little comes in and much goes out: others have their turn
                 return piece
-            self._is_suspended = False
-            begun, self._begun = self._begun, None
             try:
-                chunk: bytes = await Guarded(begun or anext(self._chunks))
-            except StopAsyncIteration:
-                if self._inflater is not None:
-                    self._inflater.end()
-                return b""
+                data = await self._body.read()
             except BaseException as exc:  # noqa: BLE001 - translated or raised again
                 forget_locals(exc)
                 raise_as_ours(exc, answered=True)
-            self._is_suspended = True
-            if self._inflater is not None:
-                self._inflater.pending += chunk
-            elif chunk:
-                return chunk
+            if self._inflater is None:
+                return data
+            if not data:
+                self._inflater.end()
+                return b""
+            self._inflater.pending += data
 
     async def aclose(self) -> None:
         """Give the connection back: for reuse if the body was read to its end, else closed."""
@@ -108,21 +89,13 @@ class Response:
         if on_close is None:
             return
         try:
+            await self._body.leave()
             await self._raw.aclose()
         except Exception as exc:  # noqa: BLE001 - translated or raised again
             raise_as_ours(exc, answered=True)
         finally:
             on_close()
-        if self._is_suspended:
-            await self._unwind()
-
-    async def _unwind(self) -> None:
-        """Let the library's generators come to an end: trio warns of each that is only dropped."""
-        with CancelScope() as scope, suppress(Exception):
-            scope.cancel()  # so that they end at the first thing they would wait for
-            for _ in range(_MOST_BUFFERED):
-                if not await anext(self._chunks, None):
-                    break
+        await self._body.unwind()
 
 
 class _Inflater:

@@ -6,6 +6,8 @@ from contextlib import suppress
 from types import FrameType
 from typing import Final, NoReturn
 
+import httpx
+
 from .._errors import (
     ConnectFailed,
     InvalidRequest,
@@ -90,6 +92,7 @@ def raise_as_ours(
     exc: BaseException, *, answered: bool, connected: bool = True, url: str = ""
 ) -> NoReturn:
     """Raise our name for it from it, or itself if it did not come from a transport."""
+    exc = _as_httpx(exc)
     ours = translate(exc, answered=answered, connected=connected, url=url)
     if ours is None:
         raise exc
@@ -98,6 +101,15 @@ def raise_as_ours(
         raise ours from (None if telling else exc)
     finally:
         ours.__context__ = None if telling else exc
+
+
+def _as_httpx(exc: BaseException) -> BaseException:
+    """What httpx calls an exception of httpcore; any other as it is."""
+    if type(exc).__module__.partition(".")[0] != "httpcore":
+        return exc
+    named: BaseException = getattr(httpx, type(exc).__name__, httpx.TransportError)(str(exc))
+    named.__cause__ = exc
+    return named.with_traceback(exc.__traceback__)
 
 
 def forget_locals(exc: BaseException) -> None:

@@ -1,4 +1,4 @@
-"""The clients of a pool: together they hold what it may, and each only its share."""
+"""The transport of a session: its pools hold together what it may, and each only its share."""
 
 from typing import Any
 
@@ -7,23 +7,24 @@ import httpx
 import pytest
 
 from streamsession import Stream
-from streamsession._http._clients import Client, Clients
+from streamsession._transport._pools import HTTPTransport, Share
 from streamsession.testing import Gate, ScriptedResponse, ScriptedServer
 from tests.acme import FINISH, Acme, Finish, Token, token
 
 PATIENCE = 20.0
 
+pytestmark = pytest.mark.anyio
 
-def limits_of(client: Client) -> tuple[int | None, int | None]:
-    """The connections of a client, and how many of them may be idle: what httpcore was told."""
-    transport: Any = vars(client.library)["_transport"]
-    pool = transport._pool
+
+def limits_of(share: Share) -> tuple[int | None, int | None]:
+    """The connections of a pool, and how many of them may be idle: what httpcore was told."""
+    pool: Any = share.pool
     return pool._max_connections, pool._max_keepalive_connections
 
 
-def all_of(clients: Clients, number: int) -> list[Client]:
-    """The clients that so many requests take."""
-    return list(dict.fromkeys(clients.take() for _ in range(number)))
+def all_of(transport: HTTPTransport, number: int) -> list[Share]:
+    """The pools that so many requests take."""
+    return list(dict.fromkeys(transport.take(None) for _ in range(number)))
 
 
 @pytest.mark.parametrize(
@@ -40,34 +41,37 @@ def all_of(clients: Clients, number: int) -> list[Client]:
         (1000, 550, [(100, 100)] + [(100, 50)] * 9),
     ],
 )
-def test_they_share_the_limits(most: int, idle: int, shares: list[tuple[int, int]]) -> None:
-    clients = Clients(httpx.Limits(max_connections=most, max_keepalive_connections=idle), None)
-    shared = [limits_of(client) for client in all_of(clients, most)]
+async def test_the_pools_share_the_limits(
+    most: int, idle: int, shares: list[tuple[int, int]]
+) -> None:
+    transport = HTTPTransport(httpx.Limits(max_connections=most, max_keepalive_connections=idle))
+    shared = [limits_of(share) for share in all_of(transport, most)]
     assert shared == shares
     assert sum(size for size, _ in shares) == most
     assert sum(each for _, each in shares) == idle
 
 
-def test_without_a_limit_there_are_as_many_as_it_takes() -> None:
-    clients = Clients(httpx.Limits(max_connections=None, max_keepalive_connections=None), None)
-    made = all_of(clients, 350)
+async def test_without_a_limit_there_are_as_many_as_it_takes() -> None:
+    transport = HTTPTransport(httpx.Limits(max_connections=None, max_keepalive_connections=None))
+    made = all_of(transport, 350)
     assert [each.room for each in made] == [0, 0, 0, 50]
 
 
-def test_the_first_with_room_takes_the_next_request() -> None:
-    clients = Clients(httpx.Limits(max_connections=200), None)
-    first, second = all_of(clients, 150)
+async def test_the_first_with_room_takes_the_next_request() -> None:
+    transport = HTTPTransport(httpx.Limits(max_connections=200))
+    first, second = all_of(transport, 150)
     first.room += 1
-    assert clients.take() is first
-    assert clients.take() is second
+    assert transport.take(None) is first
+    assert transport.take(None) is second
 
 
-def test_a_transport_carries_all_requests_of_one_client() -> None:
-    transport = httpx.MockTransport(lambda _: httpx.Response(200))
-    assert len(all_of(Clients(httpx.Limits(max_connections=500), transport), 500)) == 1
+async def test_the_pools_of_another_proxy_are_others() -> None:
+    transport = HTTPTransport(httpx.Limits(max_connections=2))
+    direct, proxied = transport.take(None), transport.take("http://127.0.0.1:1")
+    assert direct is not proxied
+    assert [each.room for each in (direct, proxied)] == [1, 1]
 
 
-@pytest.mark.anyio
 async def test_streams_beyond_the_share_of_one_have_connections_that_are_used_again() -> None:
     gate = Gate()
     held = [ScriptedResponse([token("a"), gate, FINISH])] * 101

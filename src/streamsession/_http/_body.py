@@ -1,0 +1,141 @@
+"""The body of an answer in the pieces in which the library gives it. Knows no compression."""
+
+import asyncio
+from collections.abc import AsyncIterator, Generator
+from contextlib import suppress
+from typing import Any, Final
+
+from anyio import CancelScope
+
+from .._runtime import Begun, Guarded, take, unseen_generators
+
+__all__ = ["UNSCOPED", "Body", "UnscopedBody", "body_of"]
+
+UNSCOPED: Final = "streamsession.unscoped"
+"""The extension of a response that holds its pieces, if waiting for one enters no cancel scope."""
+
+_MOST_BUFFERED: Final = 64 * 1024  # pieces of one byte that httpcore may have read already
+# A piece costs the library some 10 µs, so these hold the loop as long as opening a stream does.
+_MOST_AT_ONCE: Final = 16
+
+
+class Body:
+    """The pieces of a body, of any library on any event loop."""
+
+    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
+        self._pieces = pieces
+        self._is_suspended = False  # the library's generators are, in the middle of the body
+
+    def read_now(self) -> bytes | None:
+        """What has arrived already, b"" at the end of the body; None if `read` is to tell."""
+        return None
+
+    async def read(self) -> bytes:
+        """What arrives next; b"" at the end of the body. Cancelling closes the connection."""
+        while True:
+            self._is_suspended = False
+            try:
+                piece: bytes = await Guarded(anext(self._pieces))
+            except StopAsyncIteration:
+                return b""
+            self._is_suspended = True
+            if piece:
+                return piece
+
+    async def leave(self) -> None:
+        """End a wait that nobody awaits any more, before the body is closed."""
+
+    async def unwind(self) -> None:
+        """Let the library's generators come to an end: trio warns of each that is only dropped."""
+        if self._is_suspended:
+            with CancelScope() as scope, suppress(Exception):
+                scope.cancel()  # so that they end at the first thing they would wait for
+                for _ in range(_MOST_BUFFERED):
+                    if not await anext(self._pieces, None):
+                        break
+
+
+class _Left(Exception):
+    """Tells the library that the piece it waits for will not be taken."""
+
+
+class UnscopedBody(Body):
+    """The pieces of a body of which several may be taken at once, and the next awaited by us.
+
+    To wait for a piece, the library does no more than await a future. So it can be left waiting
+    while the consumer is busy: what has arrived meanwhile is taken together, and what has not is
+    waited for outside of the library, where a cancellation cannot harm it.
+    """
+
+    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
+        super().__init__(pieces)
+        self._steps: Generator[Any, Any, bytes] | None = None  # of the next piece, which waits
+        self._awaited: asyncio.Future[Any] | None = None  # by them; None if for their turn only
+        self._is_begun = False
+        self._error: BaseException | None = None  # came behind pieces that were to be read first
+
+    def read_now(self) -> bytes | None:
+        """What has arrived already, b"" at the end of the body; None if there is nothing."""
+        if self._is_begun:
+            return self._take()
+        self._is_begun = True
+        with unseen_generators():  # one that waits cannot be closed
+            return self._take()
+
+    def _take(self) -> bytes | None:
+        if self._error is not None:
+            raise self._error
+        pieces: list[bytes] = []
+        steps, self._steps = self._steps, None
+        if steps is not None and self._awaited is not None and not self._awaited.done():
+            self._steps = steps
+            return None
+        self._is_suspended = False
+        try:
+            while len(pieces) < _MOST_AT_ONCE:
+                try:
+                    steps = steps or anext(self._pieces).__await__()
+                    self._awaited = next(steps)
+                except StopIteration as end:
+                    pieces.append(end.value)
+                    steps = None
+                else:
+                    self._steps = steps
+                    if self._awaited is not None:
+                        take(self._awaited)
+                    return b"".join(pieces) or None
+        except StopAsyncIteration:
+            return b"".join(pieces)
+        except BaseException as exc:
+            if not pieces:
+                raise
+            self._error = exc
+        self._is_suspended = self._error is None
+        return b"".join(pieces) or None
+
+    async def read(self) -> bytes:
+        """What arrives next; b"" at the end of the body. If cancelled, it is still to be closed."""
+        while (data := self.read_now()) is None:
+            if self._awaited is None:
+                await asyncio.sleep(0)
+                continue
+            with suppress(Exception):  # which is for the library to see
+                await self._awaited
+        return data
+
+    async def leave(self) -> None:
+        """End a wait that nobody awaits any more, before the body is closed."""
+        steps, self._steps = self._steps, None
+        if steps is None:
+            return
+        if self._awaited is not None and self._awaited.done() and not self._awaited.cancelled():
+            self._awaited.exception()  # nobody else will see it
+        with suppress(_Left, StopAsyncIteration):
+            await Begun(steps, steps.throw(_Left()))
+
+
+def body_of(raw: Any) -> Body:
+    """The body of a response of the library."""
+    pieces = raw.extensions.get(UNSCOPED)
+    # Not aiter_raw(), which adds a layer, nor aiter_bytes(), which inflates without a bound.
+    return Body(aiter(raw.stream)) if pieces is None else UnscopedBody(pieces)
