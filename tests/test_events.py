@@ -399,7 +399,7 @@ def test_each_usage_replaces_the_one_before() -> None:
 def test_the_finish_reason_is_that_of_the_first_choice() -> None:
     reply = reply_of(Done(finish_reason="length", choice=1))
     assert reply.finish_reason is None
-    reply.events += [Done(finish_reason="stop"), Done(finish_reason="length", choice=2)]
+    reply.events.extend([Done(finish_reason="stop"), Done(finish_reason="length", choice=2)])
     assert reply.finish_reason == "stop"
 
 

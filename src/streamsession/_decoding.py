@@ -13,7 +13,7 @@ from ._errors import (
     StreamTruncated,
     UnexpectedContent,
 )
-from ._events import EventT, UnknownEvent
+from ._events import EventT, Reply, UnknownEvent
 from ._explain import explain
 from ._framing import Decoder, ServerSentEvent, SSEDecoder
 from ._json import is_cut_short, parse_json
@@ -43,6 +43,7 @@ class Decoding(Generic[EventT]):
         self,
         plan: Plan[EventT],
         stats: StreamStats,
+        reply: Reply[EventT],
         *,
         read: Callable[[], Awaitable[bytes]],
         read_now: Callable[[], bytes | None],
@@ -56,6 +57,7 @@ class Decoding(Generic[EventT]):
         self._ready_of: Sequence[Any] = ()  # the frames of `ready`, and of what was ready with it
         self._plan = plan
         self._stats = stats
+        self._reply = reply
         self._is_typed = is_typed
         self._bytes_before = stats.bytes  # those of other attempts
         self._read = read
@@ -79,6 +81,7 @@ class Decoding(Generic[EventT]):
         self._validation = (
             self._events if isinstance(self._events, EventIterator) and at_once else None
         )
+        reply.begin(self.ready, self._validation.validate if self._validation else None)
 
     @property
     def frame(self) -> Any:
@@ -117,6 +120,7 @@ class Decoding(Generic[EventT]):
                 self._last = event
                 self.ready.append(event)  # type: ignore[arg-type] # EventT includes UnknownEvent
                 self._ready_of = (self._frame,)
+                self._keep([event])  # type: ignore[list-item]
                 return
             self._stats.unknown_events += 1
 
@@ -139,7 +143,12 @@ class Decoding(Generic[EventT]):
                 events, frames = [*compress(events, known)], [*compress(frames, known)]
             self._ready_of = frames
             self.ready.extend(events)  # type: ignore[arg-type] # as in `fill`
+            self._keep(events, validation.texts)  # type: ignore[arg-type]
         return bool(events)
+
+    def _keep(self, events: Sequence[EventT], texts: Sequence[Any] = ()) -> None:
+        if self._plan.keep_reply:
+            self._reply.keep(events, texts)
 
     async def _next(self) -> EventT | UnknownEvent:
         if self._held and not self._in_tail:

@@ -3,7 +3,7 @@
 No I/O, no clock, no framing: an event does not know how it was sent.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from functools import partial
 from typing import Any, Generic, Literal, Self, TypeAlias
 
@@ -185,20 +185,64 @@ EventT = TypeVar("EventT", default=TokenEvent)
 class Reply(Generic[EventT]):
     """What has arrived of a stream: all of it, or what came before it ended early.
 
-    Adding an event costs the same however many came before; `text` is joined when asked for.
+    Adding an event costs the same however many came before; `text` is joined when asked for. Where
+    events say no more than the text they came in, that is kept, and `events` makes them again.
 
     Attributes:
-        events: The events in order; empty in a session with `keep_reply = False`.
         complete: True once the stream has proved itself complete.
     """
 
-    __slots__ = ("_folded", "_tokens", "complete", "events")
+    __slots__ = (
+        "_ahead",
+        "_events",
+        "_folded",
+        "_ready",
+        "_texts",
+        "_tokens",
+        "_validate",
+        "complete",
+    )
 
-    def __init__(self) -> None:
-        self.events: list[EventT] = []
-        self.complete = False
+    def __init__(self, events: Iterable[EventT] = (), *, complete: bool = False) -> None:
+        self.complete = complete
+        self._events = [*events]
+        self._texts: list[Any] = []  # of events that came after those
+        self._ahead: list[EventT] = []  # made of them, or come after them
+        self._ready: Sized = ()  # those of them that were not handed over yet
+        self._validate: Callable[[Any], EventT] | None = None
         self._tokens: list[str] = []
         self._folded = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What a copy needs, or a pickle."""
+        return partial(Reply, complete=self.complete), (self.events,)
+
+    def begin(self, ready: Sized, validate: Callable[[Any], EventT] | None) -> None:
+        """Take what `ready` still holds for not handed over; `validate` makes events of texts."""
+        self._ready, self._validate = ready, validate
+
+    def keep(self, events: Iterable[EventT], texts: Sequence[Any] = ()) -> None:
+        """Add events, or the texts that they are made of."""
+        if texts:
+            self._texts += texts
+        else:
+            self._make()
+            self._ahead += events
+
+    def _make(self) -> None:
+        if self._texts and self._validate is not None:
+            self._ahead += map(self._validate, self._texts)
+            self._texts.clear()
+
+    @property
+    def events(self) -> list[EventT]:
+        """The events in order, equal to those handed over; none if `keep_reply` is False."""
+        if self._texts or self._ahead:
+            self._make()
+            handed_over = len(self._ahead) - len(self._ready)
+            self._events += self._ahead[:handed_over]
+            del self._ahead[:handed_over]
+        return self._events
 
     def __repr__(self) -> str:
         state = "complete" if self.complete else "partial"

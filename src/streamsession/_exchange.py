@@ -54,19 +54,27 @@ _CLOSED: Final = "the stream was closed; call stream() for another"
 
 
 class Exchange(Generic[EventT]):
-    """Reads one stream, over as many attempts as it takes."""
+    """Reads one stream, over as many attempts as it takes.
+
+    Attributes:
+        reply: What was handed over.
+        response: That of the attempt under way; None before it has begun.
+        ready: Events that `next` would hand over without waiting. All but the last of them may be
+            taken by whoever holds the exchange: it is said there how the stream goes on.
+    """
 
     _clocks: Clocks
     _loop: object
 
     def __init__(self, plan: Plan[EventT]) -> None:
         self.reply: Reply[EventT] = Reply()
-        self.stats = StreamStats()
+        self._stats = StreamStats()
+        self._arrived = 0  # events, those that are ready counted
         self.response: Response | None = None
-        self._ready: deque[EventT] = deque()  # events to be handed over without waiting
+        self.ready: deque[EventT] = deque()
         self._plan = plan
         self._decoding: Decoding[EventT] | None = None  # of the attempt under way
-        self._last: object = None  # event
+        self._last: object = None  # of the events that came together last, once handed over
         self._begun = 0.0
         self._backoff = Backoff(plan.retry)
         self._skipping_since = 0.0  # what was read last; 0 if it gave the consumer an event
@@ -79,26 +87,31 @@ class Exchange(Generic[EventT]):
         """Send the request if that was not done yet; returns once the response has begun."""
         await self._run(_stay)
 
+    @property
+    def stats(self) -> StreamStats:
+        """What the stream has cost and carried so far."""
+        self._stats.events = self._arrived - len(self.ready)
+        return self._stats
+
     async def next(self) -> EventT:
         """The next event; raises StopAsyncIteration once the stream has proved itself complete."""
-        if not self._ready:
+        if not self.ready:
             await self._run(Decoding.fill)
+            self._arrived += len(self.ready)
             self._skipping_since = 0.0
             self._backoff.failures = 0
-            if self._clocks.waited or not self.stats.events:
+            if self._clocks.waited or self._stats.time_to_first_event is None:
                 self._note_wait()
-        event = self._ready.popleft()
-        self.stats.events += 1
-        self._last = event
-        if self._plan.keep_reply:
-            self.reply.events.append(event)
-        if not self._ready and isinstance(event, self._plan.final_events):  # which is the last
-            self.reply.complete = True
+        event = self.ready.popleft()
+        if not self.ready:  # only the last of those that came together can be the final one
+            self._last = event
+            if isinstance(event, self._plan.final_events):
+                self.reply.complete = True
         return event
 
     def _note_wait(self) -> None:
         """An event was waited for, and is here."""
-        stats = self.stats
+        stats = self._stats
         stats.longest_gap = max(stats.longest_gap, self._clocks.waited)
         self._clocks.begin("idle")
         if stats.time_to_first_event is None:
@@ -154,13 +167,14 @@ class Exchange(Generic[EventT]):
         assert self.response is not None  # noqa: S101 - we have just connected
         self._decoding = Decoding(
             self._plan,
-            self.stats,
+            self._stats,
+            self.reply,
             read=self._read,
             read_now=self._read_now,
             resume=self._resume,
             is_typed=bool(self.response.content_type),
         )
-        self._ready = self._decoding.ready
+        self.ready = self._decoding.ready
         return self._decoding
 
     async def _connect(self, request: Request) -> None:
@@ -171,8 +185,8 @@ class Exchange(Generic[EventT]):
 
         try:
             with self._clocks:
-                self.stats.attempts += 1
-                self._log("attempt %d: %s", self.stats.attempts, request.method)
+                self._stats.attempts += 1
+                self._log("attempt %d: %s", self._stats.attempts, request.method)
                 self.response = response = await plan.pool.send(
                     request, headers=plan.headers, connect_timeout=plan.timeouts.connect
                 )
@@ -192,7 +206,7 @@ class Exchange(Generic[EventT]):
             return None
         data = self.response.read_now()
         if data:
-            self.stats.bytes += len(data)
+            self._stats.bytes += len(data)
             self._skipping_since = time.monotonic()
         return data
 
@@ -202,7 +216,7 @@ class Exchange(Generic[EventT]):
             self._clocks.waited += time.monotonic() - self._skipping_since
         with self._clocks:
             data = await self.response.read()
-        self.stats.bytes += len(data)
+        self._stats.bytes += len(data)
         self._skipping_since = time.monotonic()
         return data
 
@@ -245,7 +259,7 @@ class Exchange(Generic[EventT]):
         if not self._plan.request.replayable:
             return None
         said = self._decoding.reconnection_time if self._decoding is not None else None
-        delay = self._backoff.delay(error, attempts=self.stats.attempts, reconnection_time=said)
+        delay = self._backoff.delay(error, attempts=self._stats.attempts, reconnection_time=said)
         if delay is not None:
             self._log("trying again in %.3f s after %s", delay, type(error).__name__)
         return delay
@@ -259,7 +273,7 @@ class Exchange(Generic[EventT]):
         """The exception, with what had arrived before it."""
         if isinstance(exc, StreamError):
             exc.partial = self.reply
-            exc.attempts = self.stats.attempts
+            exc.attempts = self._stats.attempts
             exc.request_id = self.response.request_id if self.response else None
         if isinstance(exc, StreamError) and self._decoding is not None:
             exc.last_event_id = self._decoding.last_event_id
@@ -277,7 +291,8 @@ class Exchange(Generic[EventT]):
         """From now on whoever reads gets `why`, also a task that is reading already."""
         if self._why is None:
             self._why = why
-            self._ready = deque()  # not cleared: it tells how far the stream was read
+            self._arrived -= len(self.ready)
+            self.ready = deque()  # not cleared: it tells how far the stream was read
             if self._busy and self._begun:
                 self._clocks.interrupt(why)
 

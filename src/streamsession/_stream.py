@@ -1,8 +1,8 @@
 """What the user reads from: one stream of events. It holds an `Exchange`, which does the work."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator
 from types import TracebackType
-from typing import Any, Generic, Self
+from typing import Generic, Self
 from weakref import finalize
 
 from ._errors import SessionStateError
@@ -71,7 +71,7 @@ class Stream(AsyncGenerator[EventT, None], Generic[EventT]):
     def __aiter__(self) -> Self:
         return self
 
-    def __anext__(self) -> Coroutine[Any, Any, EventT]:
+    async def __anext__(self) -> EventT:
         """The next event.
 
         Raises:
@@ -79,11 +79,12 @@ class Stream(AsyncGenerator[EventT, None], Generic[EventT]):
             StreamError: It ended in any other way; what had arrived is on the error.
             SessionStateError: It had ended before, or another task reads it.
         """
-        return self._exchange.next()
+        ready = self._exchange.ready
+        return ready.popleft() if len(ready) > 1 else await self._exchange.next()
 
     async def asend(self, value: None) -> EventT:
         """The next event, as `__anext__`: a stream takes no values."""
-        return await self._exchange.next()
+        return await anext(self)
 
     async def athrow(
         self,

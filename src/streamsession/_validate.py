@@ -1,7 +1,7 @@
 """From frame to event: decides by the discriminator, straight from the bytes. No I/O, no clock."""
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Annotated, Any, Generic, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Generic, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, Discriminator, TypeAdapter, ValidationError
 from pydantic_core import to_json
@@ -14,6 +14,10 @@ from ._json import is_object, parse_json
 from ._reports import ERROR_MENTION, reported_error
 
 __all__ = ["EventIterator", "EventReader"]
+
+
+_OWN_CODE: Final = frozenset({"custom_init", "default_factory", "post_init"})
+_ASIDE: Final = frozenset({"computed_fields", "metadata", "serialization"})
 
 
 class EventReader(Generic[EventT]):
@@ -48,6 +52,7 @@ class EventReader(Generic[EventT]):
                 '`type: Literal["..."] = "..."` of its own'
             )
         self.validate: Callable[[str | bytes], EventT] = validator.validate_json
+        self.is_repeatable = _is_repeatable(adapter.core_schema)
         mention = f'"{self._key}"'
         self._type_mention: dict[type, Any] = {str: mention, bytes: mention.encode()}
 
@@ -102,6 +107,20 @@ class EventReader(Generic[EventT]):
         if name and self._tags and name not in self._tags and not is_object(parse_json(payload)):
             return name  # what an unknown event carries need not be an object, nor JSON
         return None
+
+
+def _is_repeatable(schema: Any) -> bool:
+    """Whether a text always makes the same event: no code of the models' own takes part in it."""
+    if isinstance(schema, list | tuple):
+        return all(map(_is_repeatable, schema))
+    if not isinstance(schema, dict):
+        return True
+    kind = schema.get("type")
+    if isinstance(kind, str) and kind.startswith("function-"):
+        return False
+    if not _OWN_CODE.isdisjoint(key for key, value in schema.items() if value):
+        return False
+    return all(_is_repeatable(value) for key, value in schema.items() if key not in _ASIDE)
 
 
 def _members(schema: Any, definitions: dict[str, Any]) -> Iterator[type[BaseModel] | None]:
@@ -168,6 +187,7 @@ class EventIterator(AsyncIterator[EventT | UnknownEvent]):
     Attributes:
         is_complete: Whether the final event or marker has come.
         unknown: How many of the events that `read` returned last are of an unknown type.
+        texts: What they are made of, if it makes the same of each again; none otherwise.
     """
 
     def __init__(
@@ -182,11 +202,17 @@ class EventIterator(AsyncIterator[EventT | UnknownEvent]):
         """Read these frames; a `remote_error` of None is `reported_error`."""
         self.is_complete = False
         self.unknown = 0
+        self.texts: Sequence[Any] = ()
         self._frames = frames
         self._reader = reader
         self._remote_error = remote_error
         self._final_events = final_events
         self._marker = () if final_marker is None else (final_marker, final_marker.encode())
+
+    @property
+    def validate(self) -> Callable[[Any], EventT]:
+        """Makes an event of a text."""
+        return self._reader.validate
 
     async def __anext__(self) -> EventT | UnknownEvent:
         if self.is_complete:
@@ -208,11 +234,12 @@ class EventIterator(AsyncIterator[EventT | UnknownEvent]):
         The first that is none, whatever it is instead, and all behind it are left out: iterate over
         them, to see what it is.
         """
-        self.unknown = 0
+        self.unknown, self.texts = 0, ()
         events = self._read_plain(frames) if len(frames) > 1 else []
         if events:
             return events
         validate, finals = self._reader.validate, self._final_events
+        texts: list[Any] = []
         event: EventT | UnknownEvent | None
         try:
             for frame in frames:
@@ -222,6 +249,7 @@ class EventIterator(AsyncIterator[EventT | UnknownEvent]):
                 else:
                     try:
                         event = validate(payload)
+                        texts.append(payload)
                     except ValidationError:
                         event = self._judge(frame, payload, name)
                 if event is None:
@@ -230,8 +258,10 @@ class EventIterator(AsyncIterator[EventT | UnknownEvent]):
                 if isinstance(event, finals):
                     self.is_complete = True
                     break
-        except Exception:  # noqa: BLE001 - raised again when it is this frame's turn
-            return events
+        except Exception:  # noqa: BLE001, S110 - raised again when it is this frame's turn
+            pass
+        if len(texts) == len(events) and self._reader.is_repeatable:
+            self.texts = texts
         return events
 
     def _needs_a_look(self, payload: Any, name: str) -> bool:
@@ -259,6 +289,8 @@ class EventIterator(AsyncIterator[EventT | UnknownEvent]):
         if any(issubclass(kind, self._final_events) for kind in {*map(type, events[:-1])}):
             return []
         self.is_complete = isinstance(events[-1], self._final_events)
+        if self._reader.is_repeatable:
+            self.texts = payloads
         return [*events]
 
     def _judge(self, frame: Any, payload: Any, name: str) -> EventT | UnknownEvent | None:

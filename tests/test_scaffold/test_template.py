@@ -16,7 +16,7 @@ from tests.test_scaffold.sdks import NAMED, PACKAGE, RUFF, SOME, make, name_of, 
 
 ROOT = PACKAGE.parent.parent
 SIGNS_OF_JINJA = ("{=", "=}", "{%", "%}", "{#", "#}")
-NOT_COPIED = {"__main__.py", "_demo.py", "_proxies.py", "_scaffold", "aiohttp", "http2"}
+NOT_COPIED = {"__main__.py", "_demo.py", "_scaffold", "aiohttp", "http2"}
 
 of_each = pytest.mark.parametrize("answers", [*SOME, *NAMED], ids=name_of)
 

@@ -17,6 +17,7 @@ UNSCOPED: Final = "streamsession.unscoped"
 _MOST_BUFFERED: Final = 64 * 1024  # pieces of one byte that httpcore may have read already
 # A piece costs the library some 10 µs, so these hold the loop as long as opening a stream does.
 _MOST_AT_ONCE: Final = 16
+_ENOUGH: Final = 8192
 
 
 class Body:
@@ -92,12 +93,14 @@ class UnscopedBody(Body):
             return None
         self._is_suspended = False
         try:
-            while len(pieces) < _MOST_AT_ONCE:
+            size = 0
+            while len(pieces) < _MOST_AT_ONCE and size < _ENOUGH:
                 try:
                     steps = steps or anext(self._pieces).__await__()
                     self._awaited = next(steps)
                 except StopIteration as end:
                     pieces.append(end.value)
+                    size += len(end.value)
                     steps = None
                 else:
                     self._steps = steps
