@@ -124,7 +124,7 @@ FAULTS: Final = (
     ),
     # What is forgotten
     Fault("_exchange.py", "exc.partial = self.reply", "pass", "test_stream_ends.py"),
-    Fault("_exchange.py", "exc.attempts = self.stats.attempts", "pass", "test_stream_retry.py"),
+    Fault("_exchange.py", "exc.attempts = self._stats.attempts", "pass", "test_stream_retry.py"),
     Fault(
         "_exchange.py",
         "self._backoff.failures = 0",
@@ -139,8 +139,8 @@ FAULTS: Final = (
     ),
     Fault(
         "_exchange.py",
-        "self.stats.bytes += len(data)\n        self._skipping",
-        'self.stats.bytes += len(data)\n        self._clocks.begin("idle")\n        self._skipping',
+        "self._stats.bytes += len(data)\n        self._skipping",
+        'self._stats.bytes += len(data)\n        self._clocks.begin("idle")\n        self._skipping',
         "test_stream_clocks.py",
     ),
     Fault(

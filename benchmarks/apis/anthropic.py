@@ -21,6 +21,7 @@ from pydantic import BaseModel, Discriminator, TypeAdapter
 
 from anthropic_messages import AnthropicMessages
 from streamsession import AsyncSession, Event, Stream
+from streamsession.aiohttp import AiohttpTransport
 
 from ..floors import API, aiohttp_transport, over_httpx, over_socket
 from ..ours import ours
@@ -140,7 +141,7 @@ CONTENDERS: Final[dict[str, Open]] = {
     "floor/aiohttp": over_httpx(_API, transport=aiohttp_transport),
     "ours/httpx": ours(Messages),
     "ours, own classes/httpx": ours(OwnMessages),
-    "ours/aiohttp": ours(Messages, transport=aiohttp_transport),
+    "ours/aiohttp": ours(Messages, transport=AiohttpTransport),
     "ours, neutral events/httpx": ours(AnthropicMessages),
     "anthropic/httpx2": _anthropic(),
     "anthropic/aiohttp": _anthropic(over_aiohttp=True),

@@ -14,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from openai_chat import OpenAIChat
 from streamsession import AsyncSession, Event, Stream
+from streamsession.aiohttp import AiohttpTransport
 
 from ..floors import API, aiohttp_transport, over_httpx, over_socket
 from ..ours import ours
@@ -98,7 +99,7 @@ CONTENDERS: Final[dict[str, Open]] = {
     "floor/aiohttp": over_httpx(_API, transport=aiohttp_transport),
     "ours/httpx": ours(Chat),
     "ours, own classes/httpx": ours(OwnChat),
-    "ours/aiohttp": ours(Chat, transport=aiohttp_transport),
+    "ours/aiohttp": ours(Chat, transport=AiohttpTransport),
     "ours, neutral events/httpx": ours(OpenAIChat),
     "openai/httpx2": _openai(),
     "openai/aiohttp": _openai(over_aiohttp=True),

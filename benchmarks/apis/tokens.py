@@ -15,6 +15,7 @@ import httpx_sse
 from pydantic import BaseModel, Discriminator, TypeAdapter
 
 from streamsession import AsyncSession, Event, Stream
+from streamsession.aiohttp import AiohttpTransport
 
 from ..floors import (
     API,
@@ -126,7 +127,7 @@ CONTENDERS: Final[dict[str, Open]] = {
     "floor/aiohttp": over_httpx(_API, transport=aiohttp_transport),
     "floor, collecting/httpx": over_httpx(_API, answer=KeptAnswer),
     "ours/httpx": ours(Acme),
-    "ours/aiohttp": ours(Acme, transport=aiohttp_transport),
+    "ours/aiohttp": ours(Acme, transport=AiohttpTransport),
     "floor/http2": over_httpx(_API, transport=http2_transport),
     "ours/http2": ours(Acme, transport=http2_transport),
     "ours, keep_reply=False/httpx": ours(Acme, keep_reply=False),

@@ -28,6 +28,11 @@ __all__ = ["Decoding"]
 _OF_DATA: Final = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
+# Frames validated together. Events of OpenAI come to ten objects each, and at 700 new ones the
+# garbage collector has a look.
+_AT_ONCE: Final = 64
+
+
 class Decoding(Generic[EventT]):
     """Reads a stream from its first frame on, across the responses that resume it.
 
@@ -112,6 +117,7 @@ class Decoding(Generic[EventT]):
         while self._validation is not None:
             now = None if self._came or self._has_ended else self._read_now()
             frames = (now and self._cut(now)) or await self._next_frames()
+            frames, self._came = frames[:_AT_ONCE], frames[_AT_ONCE:]
             if self._validate(self._validation, frames):
                 return
         while True:
@@ -132,7 +138,7 @@ class Decoding(Generic[EventT]):
         events = validation.read(frames)
         read = len(events)
         if read < len(frames) or not read or validation.is_complete:
-            frames, self._came = frames[:read], frames[read:]
+            frames, self._came = frames[:read], [*frames[read:], *self._came]
             self._validation = None
         if read:
             self.index += read

@@ -1,12 +1,16 @@
 """What a frame carries, whatever framing cut it out. Reads none of it."""
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 from ._event_stream import EventStreamMessage
 from ._sse import ServerSentEvent
 
 __all__ = ["payload_of", "payloads_of"]
+
+
+_name, _data = itemgetter(0), itemgetter(1)  # of a ServerSentEvent, at half the cost of a loop
 
 
 def payload_of(frame: Any) -> tuple[Any, str]:
@@ -27,6 +31,5 @@ def payload_of(frame: Any) -> tuple[Any, str]:
 def payloads_of(frames: Sequence[Any]) -> tuple[Sequence[Any], set[str]]:
     """The JSON texts of frames that came together, and the types they name; none of odd frames."""
     if type(frames[0]) is ServerSentEvent:
-        names, payloads, _, _ = zip(*frames, strict=True)
-        return payloads, {*names} - {"message"}
+        return [*map(_data, frames)], {*map(_name, frames)} - {"message"}
     return frames if {*map(type, frames)} == {bytes} else (), set()

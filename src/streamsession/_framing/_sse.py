@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable
 from functools import partial
+from itertools import repeat
 from typing import ClassVar, Final, NamedTuple
 
 from .._errors import EventTooLarge
@@ -160,8 +161,9 @@ class SSEDecoder:
         last_id, retry = self._id, self._retry
         if text[:6] == "data: " and text[-2:] == "\n\n":
             values = text[6:-2].split("\n\ndata: ")
-            if text.count("\n") == 2 * len(values):  # one line each
-                return [_event(("message", value, last_id, retry)) for value in values]
+            if "\n" not in "".join(values):  # one line each
+                fields = zip(repeat("message"), values, repeat(last_id), repeat(retry))
+                return [*map(_event, fields)]
         found = _PLAIN_EVENT_OR_REST.findall(text)
         if found and found[-1][2]:
             return None

@@ -15,7 +15,7 @@ from anyio import CancelScope
 from yarl import URL
 
 from .._errors import ConnectFailed, SessionStateError
-from .._http import tls_context
+from .._http import UNSCOPED, tls_context
 from .._proxies import Proxies
 
 __all__ = ["AiohttpTransport"]
@@ -146,11 +146,12 @@ class _Sending:
             await self._abort()
             raise
         reason = (response.reason or "").encode(errors="replace")
+        body = _Body(response, self._sent)
         return httpx.Response(
             response.status,
             headers=response.raw_headers,
-            stream=_Body(response, self._sent),
-            extensions={"http_version": b"HTTP/1.1", "reason_phrase": reason},
+            stream=body,
+            extensions={"http_version": b"HTTP/1.1", "reason_phrase": reason, UNSCOPED: body},
         )
 
     async def tell(self, name: str, **info: Any) -> None:
