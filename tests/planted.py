@@ -140,7 +140,8 @@ FAULTS: Final = (
     Fault(
         "_exchange.py",
         "self._stats.bytes += len(data)\n        self._skipping",
-        'self._stats.bytes += len(data)\n        self._clocks.begin("idle")\n        self._skipping',
+        'self._stats.bytes += len(data)\n        self._clocks.begin("idle")\n        '
+        "self._skipping",
         "test_stream_clocks.py",
     ),
     Fault(

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from streamsession import Stream
-from streamsession._transport._pools import HTTPTransport, Share
+from streamsession._transport._pools import Pools, Share
 from streamsession.testing import Gate, ScriptedResponse, ScriptedServer
 from tests.acme import FINISH, Acme, Finish, Token, token
 
@@ -22,9 +22,9 @@ def limits_of(share: Share) -> tuple[int | None, int | None]:
     return pool._max_connections, pool._max_keepalive_connections
 
 
-def all_of(transport: HTTPTransport, number: int) -> list[Share]:
+def all_of(pools: Pools, number: int) -> list[Share]:
     """The pools that so many requests take."""
-    return list(dict.fromkeys(transport.take(None) for _ in range(number)))
+    return list(dict.fromkeys(pools.take(None) for _ in range(number)))
 
 
 @pytest.mark.parametrize(
@@ -44,30 +44,30 @@ def all_of(transport: HTTPTransport, number: int) -> list[Share]:
 async def test_the_pools_share_the_limits(
     most: int, idle: int, shares: list[tuple[int, int]]
 ) -> None:
-    transport = HTTPTransport(httpx.Limits(max_connections=most, max_keepalive_connections=idle))
-    shared = [limits_of(share) for share in all_of(transport, most)]
+    pools = Pools(httpx.Limits(max_connections=most, max_keepalive_connections=idle), None)
+    shared = [limits_of(share) for share in all_of(pools, most)]
     assert shared == shares
     assert sum(size for size, _ in shares) == most
     assert sum(each for _, each in shares) == idle
 
 
 async def test_without_a_limit_there_are_as_many_as_it_takes() -> None:
-    transport = HTTPTransport(httpx.Limits(max_connections=None, max_keepalive_connections=None))
-    made = all_of(transport, 350)
+    pools = Pools(httpx.Limits(max_connections=None, max_keepalive_connections=None), None)
+    made = all_of(pools, 350)
     assert [each.room for each in made] == [0, 0, 0, 50]
 
 
 async def test_the_first_with_room_takes_the_next_request() -> None:
-    transport = HTTPTransport(httpx.Limits(max_connections=200))
-    first, second = all_of(transport, 150)
+    pools = Pools(httpx.Limits(max_connections=200), None)
+    first, second = all_of(pools, 150)
     first.room += 1
-    assert transport.take(None) is first
-    assert transport.take(None) is second
+    assert pools.take(None) is first
+    assert pools.take(None) is second
 
 
 async def test_the_pools_of_another_proxy_are_others() -> None:
-    transport = HTTPTransport(httpx.Limits(max_connections=2))
-    direct, proxied = transport.take(None), transport.take("http://127.0.0.1:1")
+    pools = Pools(httpx.Limits(max_connections=2), None)
+    direct, proxied = pools.take(None), pools.take("http://127.0.0.1:1")
     assert direct is not proxied
     assert [each.room for each in (direct, proxied)] == [1, 1]
 

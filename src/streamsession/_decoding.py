@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from itertools import compress
 from typing import Any, Final, Generic
 
@@ -200,9 +201,8 @@ class Decoding(Generic[EventT]):
                 await close()
         finally:
             await self._frames.aclose()
-            vars(self).pop("_read", None)  # bound to whoever holds this: a reference cycle
-            vars(self).pop("_read_now", None)
-            vars(self).pop("_resume", None)
+            with suppress(AttributeError):  # it was closed before
+                del self._read, self._read_now, self._resume  # of whoever holds this: a cycle
 
     def _truncated(self) -> StreamTruncated:
         """The error of a body that ended before what proves it complete."""

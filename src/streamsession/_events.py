@@ -209,7 +209,7 @@ class Reply(Generic[EventT]):
         self._texts: list[Any] = []  # of events that came after those
         self._ahead: list[EventT] = []  # made of them, or come after them
         self._ready: Sized = ()  # those of them that were not handed over yet
-        self._validate: Callable[[Any], EventT] | None = None
+        self._validate: Callable[[Any], Any] | None = None
         self._tokens: list[str] = []
         self._folded = 0
 
@@ -217,7 +217,7 @@ class Reply(Generic[EventT]):
         """What a copy needs, or a pickle."""
         return partial(Reply, complete=self.complete), (self.events,)
 
-    def begin(self, ready: Sized, validate: Callable[[Any], EventT] | None) -> None:
+    def begin(self, ready: Sized, validate: Callable[[Any], Any] | None) -> None:
         """Take what `ready` still holds for not handed over; `validate` makes events of texts."""
         self._ready, self._validate = ready, validate
 

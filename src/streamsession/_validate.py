@@ -1,10 +1,11 @@
 """From frame to event: decides by the discriminator, straight from the bytes. No I/O, no clock."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Any, Final, Generic, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, Discriminator, TypeAdapter, ValidationError
 from pydantic_core import to_json
+from typing_extensions import TypeIs
 
 from ._errors import DecodeError, RemoteError
 from ._events import EventT, UnknownEvent
@@ -16,7 +17,7 @@ from ._reports import ERROR_MENTION, reported_error
 __all__ = ["EventIterator", "EventReader"]
 
 
-_OWN_CODE: Final = frozenset({"custom_init", "default_factory", "post_init"})
+_OWN_CODE: Final = ("custom_init", "default_factory", "post_init")
 _ASIDE: Final = frozenset({"computed_fields", "metadata", "serialization"})
 
 
@@ -111,16 +112,22 @@ class EventReader(Generic[EventT]):
 
 def _is_repeatable(schema: Any) -> bool:
     """Whether a text always makes the same event: no code of the models' own takes part in it."""
-    if isinstance(schema, list | tuple):
-        return all(map(_is_repeatable, schema))
-    if not isinstance(schema, dict):
-        return True
-    kind = schema.get("type")
-    if isinstance(kind, str) and kind.startswith("function-"):
-        return False
-    if not _OWN_CODE.isdisjoint(key for key, value in schema.items() if value):
-        return False
-    return all(_is_repeatable(value) for key, value in schema.items() if key not in _ASIDE)
+    parts: Iterable[Any] = ()
+    if is_object(schema):
+        kind = schema.get("type")
+        if not isinstance(kind, str):  # fields by their names, or choices by their tags
+            parts = schema.values()
+        elif kind.startswith("function-") or any(map(schema.get, _OWN_CODE)):
+            return False
+        else:
+            parts = (part for key, part in schema.items() if key not in _ASIDE)
+    elif _is_list(schema):
+        parts = schema
+    return all(map(_is_repeatable, parts))
+
+
+def _is_list(value: object) -> TypeIs[list[Any] | tuple[Any, ...]]:
+    return isinstance(value, list | tuple)
 
 
 def _members(schema: Any, definitions: dict[str, Any]) -> Iterator[type[BaseModel] | None]:

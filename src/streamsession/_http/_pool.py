@@ -3,7 +3,6 @@
 import re
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final, Protocol, TypeAlias
 from urllib.parse import urljoin, urlsplit
 
@@ -85,9 +84,7 @@ class Pool:
     def open(self) -> None:
         """Make a client, unless one was handed in."""
         if self._is_own:
-            jar = CookieJar(DefaultCookiePolicy(allowed_domains=()))  # keeps none
-            transport = self._transport or self._new_transport(self._limits)
-            self._client = httpx.AsyncClient(transport=transport, cookies=jar)
+            self._client = _Client(transport=self._transport or self._new_transport(self._limits))
 
     async def aclose(self) -> None:
         """Close every connection of a client of our own."""
@@ -142,6 +139,25 @@ class Pool:
     def _release(self) -> None:
         if self._slots is not None:
             self._slots.release()
+
+
+class _NoCookies(httpx.Cookies):
+    def extract_cookies(self, response: httpx.Response) -> None:
+        """Leave them where they are."""
+
+
+class _Client(httpx.AsyncClient):
+    """Keeps no cookies, and does not spend a tenth of a request on finding that out."""
+
+    _none = _NoCookies()
+
+    @property
+    def cookies(self) -> httpx.Cookies:
+        return self._none
+
+    @cookies.setter
+    def cookies(self, cookies: Any) -> None:
+        raise NotImplementedError
 
 
 def _size_of(transport: Any) -> int | None:

@@ -8,9 +8,9 @@ import asyncio
 import socket
 import ssl
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from contextlib import contextmanager
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias, TypeVar
 
 import httpcore
 from anyio import (
@@ -27,6 +27,7 @@ from anyio.streams.tls import TLSAttribute, TLSStream
 
 __all__ = ["Connection", "Sockets"]
 
+T = TypeVar("T")
 Address: TypeAlias = tuple[Any, Any]  # host and port; asyncio's types do not tell families apart
 
 # Bytes that may have arrived before anyone reads them, as many as asyncio takes at a time; beyond,
@@ -170,10 +171,7 @@ class Connection(httpcore.AsyncNetworkStream):
     ) -> bytes:
         """What has arrived, or arrives next; b"" if the server has ended the connection."""
         try:
-            if timeout is None:
-                return await self._stream.receive(max_bytes)
-            with fail_after(timeout):
-                return await self._stream.receive(max_bytes)
+            return await _within(timeout, self._stream.receive(max_bytes))
         except EndOfStream:
             return b""
         except _FAILURES as exc:
@@ -184,9 +182,10 @@ class Connection(httpcore.AsyncNetworkStream):
         buffer: bytes,
         timeout: float | None = None,
     ) -> None:
-        """Send it."""
-        with _telling(httpcore.WriteError, httpcore.WriteTimeout), fail_after(timeout):
-            await self._stream.send(buffer)
+        """Send it, unless there is nothing to send."""
+        if buffer:
+            with _telling(httpcore.WriteError, httpcore.WriteTimeout):
+                await _within(timeout, self._stream.send(buffer))
 
     async def aclose(self) -> None:
         """Close it at once."""
@@ -276,6 +275,13 @@ async def _first_of(addresses: list[Address]) -> Socket:
     finally:
         for late in made:
             late.abort()
+
+
+async def _within(seconds: float | None, work: Coroutine[Any, Any, T]) -> T:
+    if seconds is None:
+        return await work
+    with fail_after(seconds):
+        return await work
 
 
 _FAILURES: Final = (BrokenResourceError, ClosedResourceError, EndOfStream, OSError)  # TLS's too
