@@ -65,18 +65,19 @@ class Clocks:
         self.waited = 0.0
         self._limits = limits
         self._waited_before = 0.0
-        self._clock: Clock = "first_event"
         self._alarm = new_alarm()
         self._started = 0.0
-        self._next_clock: Clock | None = None  # that runs out, in the block; None if a limit does
-        self._limit: float | None = None  # of the block alone
+        self._next: Clock | None = None  # what runs out first in the block; None if its own limit
+        self._limit = math.inf  # of the next block alone
         self._why: Callable[[], SessionError] | None = None  # it was interrupted
+        self.begin("first_event")
 
     def begin(self, clock: Literal["first_event", "idle", "total"]) -> None:
         """Wait for something else from now on, on its own clock; "total" has no other."""
         self._waited_before += self.waited
         self.waited = 0.0
-        self._clock = clock
+        self._clock: Clock = clock
+        self._seconds = _or_never(getattr(self._limits, clock))
 
     def within(self, seconds: float) -> Self:
         """Limit the next block, besides the clocks: `AlarmRang` once so many seconds are over."""
@@ -90,13 +91,16 @@ class Clocks:
             SessionError: They were interrupted.
             TimedOut: One had run out, even if there is always something to read.
         """
-        self._next_clock, left = self._next()
-        limit, self._limit = self._limit, None
-        if limit is not None:
-            self._next_clock, left = None, min(limit, math.inf if left is None else left)
         if self._why is not None:
             raise self._why()
-        if left is not None and left <= 0:
+        self._next, left = self._clock, self._seconds - self.waited
+        if self._limits.total is not None:
+            of_total = self._limits.total - self._waited_before - self.waited
+            if of_total < left or self._clock == "total":
+                self._next, left = "total", of_total
+        if self._limit < math.inf:
+            self._next, left, self._limit = None, min(self._limit, left), math.inf
+        if left <= 0:
             raise self._ran_out()
         self._started = time.monotonic()
         self._alarm.within(left).__enter__()
@@ -129,19 +133,12 @@ class Clocks:
         """Give back what the clocks hold of the event loop; they are not used again."""
         self._alarm.stop()
 
-    def _next(self) -> tuple[Clock, float | None]:
-        """The clock that runs out next, and the seconds left on it."""
-        limit = None if self._clock == "total" else getattr(self._limits, self._clock)
-        left = None if limit is None else max(0.0, limit - self.waited)
-        if self._limits.total is not None:
-            of_total = max(0.0, self._limits.total - self._waited_before - self.waited)
-            if left is None or of_total < left:
-                return "total", of_total
-        return self._clock, left
-
     def _ran_out(self) -> Exception:
-        clock = self._next_clock
-        if clock is None:
+        if self._next is None:
             return AlarmRang()
-        limit: float = getattr(self._limits, clock)
-        return TimedOut(_RAN_OUT[clock].format(limit), clock=clock, seconds=limit)
+        limit: float = getattr(self._limits, self._next)
+        return TimedOut(_RAN_OUT[self._next].format(limit), clock=self._next, seconds=limit)
+
+
+def _or_never(seconds: float | None) -> float:
+    return math.inf if seconds is None else seconds

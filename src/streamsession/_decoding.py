@@ -52,7 +52,7 @@ class Decoding(Generic[EventT]):
         reply: Reply[EventT],
         *,
         read: Callable[[], Awaitable[bytes]],
-        read_now: Callable[[], bytes | None],
+        read_at_once: Callable[[], Awaitable[bytes | None]],
         resume: Callable[[StreamError], Awaitable[Request | None]],
         is_typed: bool,
     ) -> None:
@@ -67,7 +67,7 @@ class Decoding(Generic[EventT]):
         self._is_typed = is_typed
         self._bytes_before = stats.bytes  # those of other attempts
         self._read = read
-        self._read_now = read_now
+        self._read_at_once = read_at_once
         self._resume = resume
         self._decoder = self._new_decoder()
         began_after = plan.request.headers.get("last-event-id", "")
@@ -116,8 +116,8 @@ class Decoding(Generic[EventT]):
             StreamError: It ended in another way.
         """
         while self._validation is not None:
-            now = None if self._came or self._has_ended else self._read_now()
-            frames = (now and self._cut(now)) or await self._next_frames()
+            came = b"" if self._came or self._has_ended else await self._read_at_once()
+            frames = (came and self._cut(came)) or await self._next_frames()
             frames, self._came = frames[:_AT_ONCE], frames[_AT_ONCE:]
             if self._validate(self._validation, frames):
                 return
@@ -202,7 +202,7 @@ class Decoding(Generic[EventT]):
         finally:
             await self._frames.aclose()
             with suppress(AttributeError):  # it was closed before
-                del self._read, self._read_now, self._resume  # of whoever holds this: a cycle
+                del self._read, self._read_at_once, self._resume  # of whoever holds this: a cycle
 
     def _truncated(self) -> StreamTruncated:
         """The error of a body that ended before what proves it complete."""

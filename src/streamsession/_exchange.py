@@ -170,7 +170,7 @@ class Exchange(Generic[EventT]):
             self._stats,
             self.reply,
             read=self._read,
-            read_now=self._read_now,
+            read_at_once=self._read_at_once,
             resume=self._resume,
             is_typed=bool(self.response.content_type),
         )
@@ -200,11 +200,18 @@ class Exchange(Generic[EventT]):
             now = plan.retry.clock()
             raise refusal(status, media, response.headers, body, expected=accepted[0], now=now)
 
-    def _read_now(self) -> bytes | None:
-        """As `_read`, without its cost, if there is something to read; None if that is awaited."""
-        if self.response is None or self._skipping_since:  # which is on the clocks
+    async def _read_at_once(self) -> bytes | None:
+        """As `_read`, at less cost, what is there or comes next; None if that is to tell.
+
+        That is what a consumer waits for who has handled all events: nothing is on the clocks yet.
+        """
+        if self.response is None or self._skipping_since:
             return None
         data = self.response.read_now()
+        if data is None and (arriving := self.response.arriving):
+            with self._clocks, suppress(Exception):
+                await arriving
+            data = self.response.read_now()
         if data:
             self._stats.bytes += len(data)
             self._skipping_since = time.monotonic()

@@ -50,13 +50,13 @@ class Alarm:
     """
 
     def __init__(self) -> None:
-        self._seconds: float | None = None
+        self._seconds = math.inf
         self.was_rung = False
         self._scope: CancelScope | None = None
 
     def within(self, seconds: float | None) -> Self:
-        """Limit the next wait; None waits until someone rings."""
-        self._seconds = seconds
+        """Limit the next wait; None and infinity wait until someone rings."""
+        self._seconds = math.inf if seconds is None else seconds
         return self
 
     def ring(self) -> None:
@@ -71,8 +71,7 @@ class Alarm:
     def __enter__(self) -> None:
         if self.was_rung:
             raise AlarmRang
-        deadline = math.inf if self._seconds is None else current_time() + self._seconds
-        self._scope = CancelScope(deadline=deadline).__enter__()
+        self._scope = CancelScope(deadline=current_time() + self._seconds).__enter__()
 
     def __exit__(
         self,
@@ -119,7 +118,7 @@ class _LoopAlarm(Alarm):
             raise AlarmRang
         self._cancels_before = task.cancelling()
         self._fired = False
-        self._due = math.inf if self._seconds is None else self._loop.time() + self._seconds
+        self._due = self._loop.time() + self._seconds
         if self._due < (math.inf if self._timer is None else self._timer.when()):
             self._set_timer()
         self._task = task

@@ -1,7 +1,7 @@
 """The body of an answer in the pieces in which the library gives it. Knows no compression."""
 
 import asyncio
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Awaitable, Generator
 from contextlib import suppress
 from typing import Any, Final
 
@@ -29,6 +29,11 @@ class Body:
 
     def read_now(self) -> bytes | None:
         """What has arrived already, b"" at the end of the body; None if `read` is to tell."""
+        return None
+
+    @property
+    def arriving(self) -> Awaitable[Any] | None:
+        """What may be awaited for `read_now` to have something; None if `read` must be."""
         return None
 
     async def read(self) -> bytes:
@@ -75,25 +80,25 @@ class UnscopedBody(Body):
         self._is_begun = False
         self._error: BaseException | None = None  # came behind pieces that were to be read first
 
+    @property
+    def arriving(self) -> Awaitable[Any] | None:
+        """What the next piece waits for, which may fail; it is for the library to see how."""
+        return self._awaited if self._steps is not None else None
+
     def read_now(self) -> bytes | None:
         """What has arrived already, b"" at the end of the body; None if there is nothing."""
-        if self._is_begun:
-            return self._take()
-        self._is_begun = True
-        with unseen_generators():  # one that waits cannot be closed
-            return self._take()
-
-    def _take(self) -> bytes | None:
-        if self._error is not None:
-            raise self._error
-        pieces: list[bytes] = []
         steps, self._steps = self._steps, None
+        if steps is None and not self._is_begun:
+            return self._begin()
         if steps is not None and self._awaited is not None and not self._awaited.done():
             self._steps = steps
             return None
+        if self._error is not None:
+            raise self._error
+        pieces: list[bytes] = []
+        size = 0
         self._is_suspended = False
         try:
-            size = 0
             while len(pieces) < _MOST_AT_ONCE and size < _ENOUGH:
                 try:
                     steps = steps or anext(self._pieces).__await__()
@@ -115,6 +120,11 @@ class UnscopedBody(Body):
             self._error = exc
         self._is_suspended = self._error is None
         return b"".join(pieces) or None
+
+    def _begin(self) -> bytes | None:
+        self._is_begun = True
+        with unseen_generators():  # one that waits cannot be closed
+            return self.read_now()
 
     async def read(self) -> bytes:
         """What arrives next; b"" at the end of the body. If cancelled, it is still to be closed."""

@@ -1,7 +1,7 @@
 """One response being read, inflated on the way if need be."""
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from anyio.lowlevel import checkpoint
@@ -49,7 +49,7 @@ class Response:
     def read_now(self) -> bytes | None:
         """The next bytes of the body, if they are there already; b"" at its end.
 
-        None if they are not: then `read` must be awaited next. Raises as that does.
+        None if they are not: then await `read` next, or what is `arriving`. Raises as `read` does.
         """
         if self._inflater is not None:
             return None
@@ -58,6 +58,14 @@ class Response:
         except BaseException as exc:  # noqa: BLE001 - translated or raised again
             forget_locals(exc)
             raise_as_ours(exc, answered=True)
+
+    @property
+    def arriving(self) -> Awaitable[Any] | None:
+        """What may be awaited for `read_now` to have something; None if `read` must be.
+
+        Cancelling ends the body: it is to be closed. How it fails is for `read_now` to tell.
+        """
+        return None if self._inflater is not None else self._body.arriving
 
     async def read(self) -> bytes:
         """The next bytes of the body, decompressed, as soon as there are any; b"" at its end.
