@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import math
 import sys
 import threading
 import time
@@ -45,7 +46,7 @@ def _is_asyncio() -> bool:
     return isinstance(current_token().native_token, asyncio.AbstractEventLoop)
 
 
-async def wait_with(alarm: Alarm, seconds: float | None) -> None:
+async def wait_with(alarm: Alarm, seconds: float) -> None:
     """Wait for what never comes."""
     with alarm.within(seconds):
         await anyio.sleep_forever()
@@ -77,7 +78,7 @@ async def test_a_wait_that_takes_too_long_is_interrupted() -> None:
 @pytest.mark.anyio
 async def test_one_alarm_limits_many_waits_each_on_its_own() -> None:
     alarm = new_alarm()
-    for seconds in (60, SHORT, None, SHORT, 60, SHORT):
+    for seconds in (60, SHORT, math.inf, SHORT, 60, SHORT):
         if seconds == SHORT:
             with pytest.raises(AlarmRang):
                 await wait_with(alarm, seconds)
@@ -98,7 +99,7 @@ async def test_the_time_of_an_earlier_wait_does_not_end_a_later_one() -> None:
     with alarm.within(SHORT):
         await checkpoint()
     await anyio.sleep(2 * SHORT)
-    with alarm.within(None):
+    with alarm.within(math.inf):
         await anyio.sleep(2 * SHORT)
     alarm.stop()
 
@@ -146,7 +147,7 @@ async def test_another_task_can_ring() -> None:
 
     async def wait() -> None:
         with pytest.raises(AlarmRang):
-            await wait_with(alarm, None)
+            await wait_with(alarm, math.inf)
         assert cancelling() == 0
         await settle()
 
@@ -163,7 +164,7 @@ async def test_another_task_can_ring() -> None:
 async def test_once_rung_no_wait_is_entered_any_more() -> None:
     alarm = new_alarm()
     alarm.ring()
-    for seconds in (None, 60):
+    for seconds in (math.inf, 60):
         with pytest.raises(AlarmRang), alarm.within(seconds):
             pytest.fail("entered")
     await settle()

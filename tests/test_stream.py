@@ -45,6 +45,23 @@ def held(respx_mock: respx.MockRouter) -> MockStream:
     return answer
 
 
+EVENT_STREAM = {"content-type": "text/event-stream"}
+
+
+class Reading:
+    """A task that waits for one event."""
+
+    def __init__(self, stream: Stream[Token | Finish]) -> None:
+        self.error: BaseException | None = None
+        self._stream = stream
+
+    async def run(self) -> None:
+        try:
+            await anext(self._stream)
+        except StreamError as exc:
+            self.error = exc
+
+
 def inside(stream: Stream[Token | Finish]) -> weakref.ref[object]:
     """What a stream holds, which has the connection."""
     return weakref.ref(vars(stream)["_exchange"])
@@ -180,6 +197,33 @@ async def test_closing_it_in_another_task_ends_the_one_that_reads(held: MockStre
             assert held.closed
     assert [type(end) for end in ends] == [StreamClosed]
     assert ends[0].partial.text == "Hello"
+
+
+async def test_closing_it_just_as_an_event_arrives_ends_the_one_that_reads(
+    respx_mock: respx.MockRouter,
+) -> None:
+    arriving = anyio.Event()
+
+    async def late() -> AsyncIterator[bytes]:
+        yield token("Hello")
+        await arriving.wait()
+        yield token("late")
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers=EVENT_STREAM, content=late())
+
+    respx_mock.post(URL).mock(side_effect=answer)
+    async with Acme() as session:
+        stream = session.stream()
+        assert await anext(stream) == Token(text="Hello")
+        async with anyio.create_task_group() as group:
+            reading = Reading(stream)
+            group.start_soon(reading.run)
+            await anyio.wait_all_tasks_blocked()
+            arriving.set()
+            await stream.aclose()
+    assert isinstance(reading.error, StreamClosed)
+    assert reading.error.partial.text == "Hello"
 
 
 # The context manager

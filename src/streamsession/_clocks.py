@@ -77,7 +77,7 @@ class Clocks:
         self._waited_before += self.waited
         self.waited = 0.0
         self._clock: Clock = clock
-        self._seconds = _or_never(getattr(self._limits, clock))
+        self._seconds: float = getattr(self._limits, clock) or math.inf
 
     def within(self, seconds: float) -> Self:
         """Limit the next block, besides the clocks: `AlarmRang` once so many seconds are over."""
@@ -103,7 +103,7 @@ class Clocks:
         if left <= 0:
             raise self._ran_out()
         self._started = time.monotonic()
-        self._alarm.within(left).__enter__()
+        self._alarm.set(left)
 
     def __exit__(
         self,
@@ -138,7 +138,3 @@ class Clocks:
             return AlarmRang()
         limit: float = getattr(self._limits, self._next)
         return TimedOut(_RAN_OUT[self._next].format(limit), clock=self._next, seconds=limit)
-
-
-def _or_never(seconds: float | None) -> float:
-    return math.inf if seconds is None else seconds

@@ -60,6 +60,7 @@ class Decoding(Generic[EventT]):
         self.ready: deque[EventT] = deque()
         self.index = -1
         self._frame: Any = None  # the last one read
+        self._frame_before: Any = None  # the last one of the events that were ready before
         self._ready_of: Sequence[Any] = ()  # the frames of `ready`, and of what was ready with it
         self._plan = plan
         self._stats = stats
@@ -93,7 +94,10 @@ class Decoding(Generic[EventT]):
     def frame(self) -> Any:
         """The frame of the last event that was handed over; later ones count if they gave none."""
         waiting = len(self.ready)
-        return self._ready_of[-1 - waiting] if waiting else self._frame
+        if not waiting:
+            return self._frame
+        of_all = (self._frame_before, *self._ready_of)
+        return of_all[-1 - waiting]
 
     @property
     def last_event_id(self) -> str | None:
@@ -115,10 +119,12 @@ class Decoding(Generic[EventT]):
             StopAsyncIteration: The stream has proved itself complete.
             StreamError: It ended in another way.
         """
+        self._frame_before = self._frame
         while self._validation is not None:
             came = b"" if self._came or self._has_ended else await self._read_at_once()
             frames = (came and self._cut(came)) or await self._next_frames()
-            frames, self._came = frames[:_AT_ONCE], frames[_AT_ONCE:]
+            if len(frames) > _AT_ONCE:
+                frames, self._came = frames[:_AT_ONCE], frames[_AT_ONCE:]
             if self._validate(self._validation, frames):
                 return
         while True:
@@ -127,7 +133,8 @@ class Decoding(Generic[EventT]):
                 self._last = event
                 self.ready.append(event)  # type: ignore[arg-type] # EventT includes UnknownEvent
                 self._ready_of = (self._frame,)
-                self._keep([event])  # type: ignore[list-item]
+                if self._plan.keep_reply:
+                    self._reply.keep([event])  # type: ignore[list-item]
                 return
             self._stats.unknown_events += 1
 
@@ -150,12 +157,9 @@ class Decoding(Generic[EventT]):
                 events, frames = [*compress(events, known)], [*compress(frames, known)]
             self._ready_of = frames
             self.ready.extend(events)  # type: ignore[arg-type] # as in `fill`
-            self._keep(events, validation.texts)  # type: ignore[arg-type]
+            if self._plan.keep_reply:
+                self._reply.keep(events, validation.texts)  # type: ignore[arg-type]
         return bool(events)
-
-    def _keep(self, events: Sequence[EventT], texts: Sequence[Any] = ()) -> None:
-        if self._plan.keep_reply:
-            self._reply.keep(events, texts)
 
     async def _next(self) -> EventT | UnknownEvent:
         if self._held and not self._in_tail:

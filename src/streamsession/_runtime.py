@@ -54,9 +54,9 @@ class Alarm:
         self.was_rung = False
         self._scope: CancelScope | None = None
 
-    def within(self, seconds: float | None) -> Self:
-        """Limit the next wait; None and infinity wait until someone rings."""
-        self._seconds = math.inf if seconds is None else seconds
+    def within(self, seconds: float) -> Self:
+        """Limit the next wait; infinity waits until someone rings."""
+        self._seconds = seconds
         return self
 
     def ring(self) -> None:
@@ -69,9 +69,13 @@ class Alarm:
         """Give back what the alarm holds of the event loop; it is not used again."""
 
     def __enter__(self) -> None:
+        self.set(self._seconds)
+
+    def set(self, seconds: float) -> None:
+        """Enter a block of at most so many seconds; `__exit__` leaves it."""
         if self.was_rung:
             raise AlarmRang
-        self._scope = CancelScope(deadline=current_time() + self._seconds).__enter__()
+        self._scope = CancelScope(deadline=current_time() + seconds).__enter__()
 
     def __exit__(
         self,
@@ -112,13 +116,13 @@ class _LoopAlarm(Alarm):
             self._timer.cancel()
             self._timer = None
 
-    def __enter__(self) -> None:
+    def set(self, seconds: float) -> None:
         task = asyncio.current_task(self._loop)
         if self.was_rung or task is None:
             raise AlarmRang
         self._cancels_before = task.cancelling()
         self._fired = False
-        self._due = self._loop.time() + self._seconds
+        self._due = self._loop.time() + seconds
         if self._due < (math.inf if self._timer is None else self._timer.when()):
             self._set_timer()
         self._task = task

@@ -1,7 +1,7 @@
 """The body of an answer in the pieces in which the library gives it. Knows no compression."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Generator
+from collections.abc import AsyncIterator, Generator
 from contextlib import suppress
 from typing import Any, Final
 
@@ -21,7 +21,14 @@ _ENOUGH: Final = 4096
 
 
 class Body:
-    """The pieces of a body, of any library on any event loop."""
+    """The pieces of a body, of any library on any event loop.
+
+    Attributes:
+        arriving: What may be awaited for `read_now` to have something; how it fails is for that to
+            tell. None if there is something, or `read` must be awaited.
+    """
+
+    arriving: asyncio.Future[Any] | None = None
 
     def __init__(self, pieces: AsyncIterator[bytes]) -> None:
         self._pieces = pieces
@@ -29,11 +36,6 @@ class Body:
 
     def read_now(self) -> bytes | None:
         """What has arrived already, b"" at the end of the body; None if `read` is to tell."""
-        return None
-
-    @property
-    def arriving(self) -> Awaitable[Any] | None:
-        """What may be awaited for `read_now` to have something; None if `read` must be."""
         return None
 
     async def read(self) -> bytes:
@@ -76,22 +78,17 @@ class UnscopedBody(Body):
     def __init__(self, pieces: AsyncIterator[bytes]) -> None:
         super().__init__(pieces)
         self._steps: Generator[Any, Any, bytes] | None = None  # of the next piece, which waits
-        self._awaited: asyncio.Future[Any] | None = None  # by them; None if for their turn only
         self._is_begun = False
         self._error: BaseException | None = None  # came behind pieces that were to be read first
-
-    @property
-    def arriving(self) -> Awaitable[Any] | None:
-        """What the next piece waits for, which may fail; it is for the library to see how."""
-        return self._awaited if self._steps is not None else None
 
     def read_now(self) -> bytes | None:
         """What has arrived already, b"" at the end of the body; None if there is nothing."""
         steps, self._steps = self._steps, None
         if steps is None and not self._is_begun:
             return self._begin()
-        if steps is not None and self._awaited is not None and not self._awaited.done():
-            self._steps = steps
+        arriving, self.arriving = self.arriving, None
+        if arriving is not None and not arriving.done():
+            self._steps, self.arriving = steps, arriving
             return None
         if self._error is not None:
             raise self._error
@@ -102,15 +99,15 @@ class UnscopedBody(Body):
             while len(pieces) < _MOST_AT_ONCE and size < _ENOUGH:
                 try:
                     steps = steps or anext(self._pieces).__await__()
-                    self._awaited = next(steps)
+                    self.arriving = next(steps)
                 except StopIteration as end:
                     pieces.append(end.value)
                     size += len(end.value)
                     steps = None
                 else:
                     self._steps = steps
-                    if self._awaited is not None:
-                        take(self._awaited)
+                    if self.arriving is not None:
+                        take(self.arriving)
                     return b"".join(pieces) or None
         except StopAsyncIteration:
             return b"".join(pieces)
@@ -129,11 +126,11 @@ class UnscopedBody(Body):
     async def read(self) -> bytes:
         """What arrives next; b"" at the end of the body. If cancelled, it is still to be closed."""
         while (data := self.read_now()) is None:
-            if self._awaited is None:
+            if self.arriving is None:  # it is only for others to have their turn
                 await asyncio.sleep(0)
                 continue
             with suppress(Exception):  # which is for the library to see
-                await self._awaited
+                await self.arriving
         return data
 
     async def leave(self) -> None:
@@ -141,8 +138,8 @@ class UnscopedBody(Body):
         steps, self._steps = self._steps, None
         if steps is None:
             return
-        if self._awaited is not None and self._awaited.done() and not self._awaited.cancelled():
-            self._awaited.exception()  # nobody else will see it
+        if self.arriving is not None and self.arriving.done() and not self.arriving.cancelled():
+            self.arriving.exception()  # nobody else will see it
         with suppress(_Left, StopAsyncIteration):
             await Begun(steps, steps.throw(_Left()))
 
