@@ -29,6 +29,12 @@ def test_farewells_are_taken_out() -> None:
     assert fed(DATA + LEAVING + PING + CALMER + DATA) == (DATA + PING + DATA, FAREWELLS)
 
 
+def test_little_is_shown_of_what_a_farewell_adds() -> None:
+    long = GoAwayFrame(0, last_stream_id=1, error_code=0, additional_data=b"x" * 9000)
+    _, (farewell,) = fed(long.serialize())
+    assert farewell.why == f"code 0 '{'x' * 200}'"
+
+
 def test_it_is_the_same_however_it_is_cut() -> None:
     wire = LEAVING + PING + CALMER + PING
     for pieces in every_split(wire):

@@ -15,6 +15,7 @@ _HEAD: Final = 9  # bytes; https://www.rfc-editor.org/rfc/rfc9113#section-4.1
 _MAX_SIZE: Final = 16384  # bytes after the head, as long as nobody asks for more
 _FAREWELL: Final = 7  # the type of the frame
 _NUMBERS: Final = 8  # bytes of its two numbers
+_MOST_SAID: Final = 200  # bytes that are shown of what the server adds
 
 
 @dataclass(frozen=True)
@@ -66,5 +67,5 @@ class Frames:
 def _farewell(payload: bytes) -> Farewell:
     last_stream = int.from_bytes(payload[:4]) & 0x7FFFFFFF  # the first bit is reserved
     code = int.from_bytes(payload[4:_NUMBERS])
-    said = payload[_NUMBERS:].decode(errors="replace")
+    said = payload[_NUMBERS:][:_MOST_SAID].decode(errors="replace")
     return Farewell(last_stream, why=f"code {code} {said!r}" if said else f"code {code}")
