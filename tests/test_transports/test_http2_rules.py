@@ -11,12 +11,13 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import anyio
+import h2.events
 import httpx
 import pytest
 from anyio.abc import SocketStream
 from anyio.lowlevel import checkpoint
 from h2.settings import SettingCodes
-from hyperframe.frame import HeadersFrame, SettingsFrame
+from hyperframe.frame import DataFrame, GoAwayFrame, HeadersFrame, PingFrame, SettingsFrame
 
 from streamsession import ConnectFailed, StreamError, StreamInterrupted
 from streamsession.http2 import HTTP2Transport
@@ -173,6 +174,25 @@ async def test_a_request_is_sent_elsewhere_once_and_only_if_it_can_be(*, replaya
             with pytest.raises(StreamInterrupted, match="takes no more"):
                 await session.open_stream("POST", "/", content=body).collect()
         assert len(server.connections) == 1 + replayable
+
+
+async def test_a_farewell_amid_other_frames_loses_none_of_them() -> None:
+    """And it is shown, though not all that the server may have to say."""
+    wordy = GoAwayFrame(0, last_stream_id=1, error_code=11, additional_data=b"x" * 9000)
+    ping = PingFrame(0, opaque_data=bytes(8)).serialize()
+    with serving(endless) as server:
+        async with Acme2(base_url=server.url, retry=ONCE) as session, AsyncExitStack() as stack:
+            first, second = await begun(stack, session, 2)
+            more = DataFrame(1, data=token("more")).serialize()
+            server.send_raw(ping + wordy.serialize() + ping + more)
+            assert await anext(first) == Token(text="more")
+            with pytest.raises(StreamInterrupted) as caught:
+                await anext(second)
+            assert str(caught.value).endswith(f"no more: ENHANCE_YOUR_CALM '{'x' * 200}')")
+            heard = server.connections[0].heard
+            await server.until(
+                lambda: [type(each) for each in heard].count(h2.events.PingAckReceived) == 2
+            )
 
 
 async def test_a_connection_that_broke_while_a_stream_was_left_is_replaced() -> None:

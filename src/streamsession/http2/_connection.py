@@ -27,10 +27,10 @@ from anyio import (
     move_on_after,
 )
 from anyio.abc import ByteStream, SocketAttribute
+from h2.connection import ConnectionInputs
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes, Settings
 
-from ._frames import Farewell, Frames
 from ._outbox import Outbox
 
 __all__ = ["GONE", "Connection", "Headers", "Stream", "Unseen"]
@@ -42,6 +42,7 @@ _WINDOW: Final = 1024 * 1024  # bytes that may wait on a stream which nobody rea
 _MAX_WINDOW: Final = 2**31 - 1  # of a connection, so that such streams do not stop the others
 _FIRST_WINDOW: Final = 2**16 - 1  # https://www.rfc-editor.org/rfc/rfc9113#section-6.9.2
 _LAST_STREAM: Final = 2**31 - 1  # https://www.rfc-editor.org/rfc/rfc9113#section-5.1.1
+_MOST_SAID: Final = 200  # bytes that are shown of what a server says in its farewell
 _FRAME: Final = 16 * 1024  # bytes of a body, which every server takes at once
 _STATUS: Final = re.compile(rb"[2-9][0-9][0-9]")  # what begins with 1 is not the response yet
 _MOST_BEGUN: Final = 100  # streams that a server begins itself, before it is hung up on
@@ -51,6 +52,27 @@ GONE: Final = (BrokenResourceError, ClosedResourceError, EndOfStream, OSError)  
 
 for _name in ("hpack.hpack", "hpack.table"):  # which log whole headers, credentials among them
     logging.getLogger(_name).addFilter(lambda record: record.levelno > logging.DEBUG)
+
+
+class _States(h2.connection.H2ConnectionStateMachine):
+    def process_input(self, input_: ConnectionInputs) -> list[h2.events.Event]:
+        return [] if input_ is ConnectionInputs.RECV_GOAWAY else super().process_input(input_)
+
+
+class _HTTP(h2.connection.H2Connection):
+    """What h2 makes of it, except that a farewell (GOAWAY) is not the end.
+
+    The server still answers the streams up to the last one that it names there
+    (https://www.rfc-editor.org/rfc/rfc9113#section-6.8).
+    """
+
+    def __init__(self) -> None:
+        config = h2.config.H2Configuration(validate_inbound_headers=False)  # as httpcore has it
+        super().__init__(config)
+        self.state_machine = _States()
+
+    def clear_outbound_data_buffer(self) -> None:
+        """Keep what is to be sent, which h2 would throw away at a farewell."""
 
 
 class Unseen(httpx.RemoteProtocolError):
@@ -157,8 +179,8 @@ class Stream:
             case h2.events.StreamEnded():
                 self._has_ended = True
             case h2.events.StreamReset(error_code=code):
-                why = getattr(code, "name", f"code {code}")
-                self.fail(httpx.RemoteProtocolError(f"the server reset the stream: {why}"))
+                why = f"the server reset the stream: {_named(code)}"
+                self.fail(httpx.RemoteProtocolError(why))
             case _:
                 pass
 
@@ -185,12 +207,9 @@ class Connection:
     """
 
     def __init__(self, socket: ByteStream) -> None:
-        self.http = h2.connection.H2Connection(
-            h2.config.H2Configuration(validate_inbound_headers=False)  # as tolerant as httpcore
-        )
+        self.http = _HTTP()
         self.idle_since = time.monotonic()
         self._socket = socket
-        self._frames = Frames()
         self._streams: dict[int, Stream] = {}
         self._reader: Stream | None = None
         self._waiting: dict[Stream, Event] = {}  # while another one reads
@@ -321,8 +340,7 @@ class Connection:
 
     def _take(self, data: bytes) -> None:
         try:
-            whole, farewells = self._frames.feed(data)
-            events = self.http.receive_data(whole)
+            events = self.http.receive_data(data)
         except h2.exceptions.ProtocolError as exc:
             self._break(httpx.RemoteProtocolError, str(exc))
             return
@@ -334,14 +352,16 @@ class Connection:
             elif isinstance(event, h2.events.RemoteSettingsChanged | h2.events.WindowUpdated):
                 self._is_settled = True  # settings come first
                 self._wake(*self._waiting)
-        for farewell in farewells:
-            self._leave(farewell)
+            elif isinstance(event, h2.events.ConnectionTerminated):
+                self._leave(event)
 
-    def _leave(self, farewell: Farewell) -> None:
+    def _leave(self, farewell: h2.events.ConnectionTerminated) -> None:
         self._is_leaving = True
+        said = (farewell.additional_data or b"")[:_MOST_SAID]
+        why = f"{_named(farewell.error_code)} {said.decode(errors='replace')!r}"
         for stream in self._streams.values():
-            if stream.id > farewell.last_stream:
-                stream.fail(Unseen(f"the server takes no more: {farewell.why}"))
+            if stream.id > (farewell.last_stream_id or 0):
+                stream.fail(Unseen(f"the server takes no more: {why}"))
         self._wake(*self._waiting)
 
     def _break(self, kind: type[httpx.TransportError], why: str) -> None:
@@ -365,6 +385,10 @@ class Connection:
             self._break(httpx.WriteError, str(exc.__cause__ or exc))
         if self._broken is not None:
             await aclose_forcefully(self._socket)  # who reads from it sees that it is broken
+
+
+def _named(code: ErrorCodes | int | None) -> str:
+    return code.name if isinstance(code, ErrorCodes) else f"code {code}"
 
 
 def _is_readable(socket: Any) -> bool:
