@@ -5,6 +5,7 @@ nothing outlives a task that was cancelled, and nothing is read while nobody wai
 """
 
 import logging
+import re
 import selectors
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
@@ -26,13 +27,13 @@ from anyio import (
     move_on_after,
 )
 from anyio.abc import ByteStream, SocketAttribute
+from h2.connection import ConnectionInputs
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes, Settings
 
-from .._runtime import close_within
-from ._frames import Farewell, Frames
+from ._outbox import Outbox
 
-__all__ = ["GONE", "Connection", "Headers", "Stream"]
+__all__ = ["GONE", "Connection", "Headers", "Stream", "Unseen"]
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
@@ -41,18 +42,41 @@ _WINDOW: Final = 1024 * 1024  # bytes that may wait on a stream which nobody rea
 _MAX_WINDOW: Final = 2**31 - 1  # of a connection, so that such streams do not stop the others
 _FIRST_WINDOW: Final = 2**16 - 1  # https://www.rfc-editor.org/rfc/rfc9113#section-6.9.2
 _LAST_STREAM: Final = 2**31 - 1  # https://www.rfc-editor.org/rfc/rfc9113#section-5.1.1
-_PIECE: Final = 16 * 1024  # bytes sent at a time; a cancelled task goes on to the end of its piece
+_MOST_SAID: Final = 200  # bytes that are shown of what a server says in its farewell
+_FRAME: Final = 16 * 1024  # bytes of a body, which every server takes at once
+_STATUS: Final = re.compile(rb"[2-9][0-9][0-9]")  # what begins with 1 is not the response yet
+_MOST_BEGUN: Final = 100  # streams that a server begins itself, before it is hung up on
 _CATCH_UP_SECONDS: Final = 1.0  # for what came to be whole
-_PIECE_SECONDS: Final = 5.0  # for one of them; a server that takes none is gone
 GONE: Final = (BrokenResourceError, ClosedResourceError, EndOfStream, OSError)  # OSError: TLS too
 
 
-def _is_discreet(record: logging.LogRecord) -> bool:
-    return record.levelno > logging.DEBUG
-
-
 for _name in ("hpack.hpack", "hpack.table"):  # which log whole headers, credentials among them
-    logging.getLogger(_name).addFilter(_is_discreet)
+    logging.getLogger(_name).addFilter(lambda record: record.levelno > logging.DEBUG)
+
+
+class _States(h2.connection.H2ConnectionStateMachine):
+    def process_input(self, input_: ConnectionInputs) -> list[h2.events.Event]:
+        return [] if input_ is ConnectionInputs.RECV_GOAWAY else super().process_input(input_)
+
+
+class _HTTP(h2.connection.H2Connection):
+    """What h2 makes of it, except that a farewell (GOAWAY) is not the end.
+
+    The server still answers the streams up to the last one that it names there
+    (https://www.rfc-editor.org/rfc/rfc9113#section-6.8).
+    """
+
+    def __init__(self) -> None:
+        config = h2.config.H2Configuration(validate_inbound_headers=False)  # as httpcore has it
+        super().__init__(config)
+        self.state_machine = _States()
+
+    def clear_outbound_data_buffer(self) -> None:
+        """Keep what is to be sent, which h2 would throw away at a farewell."""
+
+
+class Unseen(httpx.RemoteProtocolError):
+    """The server left before it saw the request, which may so be sent again elsewhere."""
 
 
 class Stream:
@@ -70,8 +94,7 @@ class Stream:
         self.headers: Headers = []
         self._connection = connection
         self._data = bytearray()  # of the body, yet to be read
-        self._size = 0  # of these data, with their padding
-        self._read_size = 0  # of those that were read last, for which the server has no room yet
+        self._owed = 0  # bytes that were read, of which the server does not know yet
         self._is_sent = False
         self._has_ended = False
         self._error: httpx.TransportError | None = None
@@ -83,13 +106,13 @@ class Stream:
     async def send(self, body: AsyncIterable[bytes] | None) -> None:
         """Send the request; leaves off when the server has answered without reading all of it."""
         connection = self._connection
-        await connection.flush()
+        await connection.flush(waits=True)
         if body is not None:
             await self._send_body(body)
             if self._is_over:
                 return
             connection.http.end_stream(self.id)
-            await connection.flush()
+            await connection.flush(waits=True)
         self._is_sent = True
 
     async def _send_body(self, body: AsyncIterable[bytes]) -> None:
@@ -105,17 +128,14 @@ class Stream:
 
     async def _send_piece(self, piece: memoryview) -> None:
         connection = self._connection
-        while piece and not self._is_over:
+        while piece:
+            await connection.until(self, lambda: self._is_over or connection.room_for(self.id) > 0)
+            if self._is_over:
+                return
             room = connection.room_for(self.id)
-            if room > 0:
-                connection.http.send_data(self.id, piece[:room].tobytes())
-                piece = piece[room:]
-                await connection.flush()
-            else:
-                await connection.until(self, self._may_go_on)
-
-    def _may_go_on(self) -> bool:
-        return self._is_over or self._connection.room_for(self.id) > 0
+            connection.http.send_data(self.id, piece[:room].tobytes())
+            piece = piece[room:]
+            await connection.flush(waits=True)
 
     async def receive_head(self) -> None:
         """Wait for `status` and `headers`."""
@@ -125,16 +145,16 @@ class Stream:
 
     async def receive(self) -> bytes:
         """What has come of the body, at least one byte; b"" at its end."""
-        size, self._read_size = self._read_size, 0
-        if size:
-            await self._connection.acknowledge(self.id, size)
+        if self._owed >= _READ:
+            size, self._owed = self._owed, 0
+            self._connection.http.acknowledge_received_data(size, self.id)
+            await self._connection.flush()
         if not self._data:
             await self._connection.until(self, lambda: bool(self._data) or self._is_over)
         if self._data:
             data = bytes(self._data[:_READ])
             del self._data[:_READ]
-            self._read_size = len(data) if self._data else self._size
-            self._size -= self._read_size
+            self._owed += len(data)
             return data
         if self._error is not None:
             raise self._error
@@ -142,38 +162,40 @@ class Stream:
 
     async def aclose(self) -> None:
         """Tell the server that nobody reads on, unless all was read; the connection stays."""
-        size, self._read_size, self._size = self._read_size + self._size, 0, 0
         is_whole = self._is_sent and self._has_ended
-        await self._connection.close_stream(self, unread=size, is_whole=is_whole)
+        unread = self._owed + len(self._data)
+        self.fail(httpx.ReadError("the stream was closed"))
+        await self._connection.close_stream(self, unread=unread, is_whole=is_whole)
 
     def take(self, event: h2.events.Event) -> None:
         """Take what has come for this stream."""
         match event:
-            case h2.events.ResponseReceived(headers=list(headers)):
-                self._take_head([(bytes(name), bytes(value)) for name, value in headers])
             case h2.events.DataReceived(data=bytes(data), flow_controlled_length=int(size)):
                 self._data += data
-                self._size += size
+                if padding := size - len(data):
+                    self._connection.http.acknowledge_received_data(padding, self.id)
+            case h2.events.ResponseReceived(headers=list(headers)):
+                self._take_head([(bytes(name), bytes(value)) for name, value in headers])
             case h2.events.StreamEnded():
                 self._has_ended = True
             case h2.events.StreamReset(error_code=code):
-                if not self._has_ended:  # after that, it only wants no more of the request
-                    why = getattr(code, "name", f"code {code}")
-                    self.fail(httpx.RemoteProtocolError(f"the server reset the stream: {why}"))
+                why = f"the server reset the stream: {_named(code)}"
+                self.fail(httpx.RemoteProtocolError(why))
             case _:
                 pass
 
     def _take_head(self, headers: Headers) -> None:
         status = dict(headers).get(b":status", b"")
-        if status.isdigit():
+        if _STATUS.fullmatch(status):
             self.status = int(status)
             self.headers = [each for each in headers if not each[0].startswith(b":")]
         else:
             self.fail(httpx.RemoteProtocolError("the response has no status"))
 
     def fail(self, error: httpx.TransportError) -> None:
-        """End it; what has come can still be read."""
-        self._error = self._error or error
+        """End it, unless it has ended; what has come can still be read."""
+        if not self._has_ended:
+            self._error = self._error or error
 
 
 class Connection:
@@ -185,17 +207,13 @@ class Connection:
     """
 
     def __init__(self, socket: ByteStream) -> None:
-        self.http = h2.connection.H2Connection(
-            h2.config.H2Configuration(validate_inbound_headers=False)  # as tolerant as httpcore
-        )
+        self.http = _HTTP()
         self.idle_since = time.monotonic()
         self._socket = socket
-        self._frames = Frames()
         self._streams: dict[int, Stream] = {}
         self._reader: Stream | None = None
         self._waiting: dict[Stream, Event] = {}  # while another one reads
-        self._unsent = bytearray()
-        self._is_sending = False
+        self._outbox = Outbox(socket)
         self._is_settled = False
         self._is_leaving = False
         self._broken: Callable[[], httpx.TransportError] | None = None
@@ -219,6 +237,7 @@ class Connection:
             client=True,
             initial_values={
                 SettingCodes.ENABLE_PUSH: 0,
+                SettingCodes.MAX_CONCURRENT_STREAMS: _MOST_BEGUN,
                 SettingCodes.INITIAL_WINDOW_SIZE: _WINDOW,
                 SettingCodes.MAX_HEADER_LIST_SIZE: self.http.DEFAULT_MAX_HEADER_LIST_SIZE,
             },
@@ -230,6 +249,8 @@ class Connection:
         await self.flush()
         while not self._is_settled and self._broken is None:
             await self.read()
+        if not self.has_room:
+            self._break(httpx.RemoteProtocolError, "the server takes no streams")
         if self._broken is not None:
             raise self._broken()
 
@@ -244,27 +265,20 @@ class Connection:
         try:
             self.http.send_headers(stream.id, headers, end_stream=ends)
         except h2.exceptions.ProtocolError as exc:
+            self._is_leaving = True  # the next ones would be compressed by what was never sent
             raise httpx.LocalProtocolError("HTTP/2 has no such header") from exc
         self._streams[stream.id] = stream
         return stream
 
     def room_for(self, stream_id: int) -> int:
         """How many bytes the server takes now; none, or less, if that is to be waited for."""
-        try:
-            window = self.http.local_flow_control_window(stream_id)
-        except h2.exceptions.ProtocolError:  # it is closed
-            return 0
-        return min(window, self.http.max_outbound_frame_size)
-
-    async def acknowledge(self, stream_id: int, size: int) -> None:
-        """Let the server send so many bytes more; it is told so once they are many."""
-        self.http.acknowledge_received_data(size, stream_id)
-        await self.flush()
+        return min(self.http.local_flow_control_window(stream_id), _FRAME)
 
     async def close_stream(self, stream: Stream, *, unread: int, is_whole: bool) -> None:
         """Forget a stream, and let the server do so."""
         if self._streams.pop(stream.id, None) is None:
             return
+        self._wake(stream)
         self.idle_since = time.monotonic()
         if self._broken is None:
             with suppress(h2.exceptions.ProtocolError):  # the server has closed it already
@@ -277,11 +291,13 @@ class Connection:
 
     async def aclose(self) -> None:
         """Say farewell and close the socket."""
-        if self._broken is None:
-            self.http.close_connection()
-            await self.flush()
-            self._break(httpx.ReadError, "the connection was closed")
-        await aclose_forcefully(self._socket)
+        try:
+            if self._broken is None:
+                self._break(httpx.ReadError, "the connection was closed")
+                self.http.close_connection()
+                await self.flush()
+        finally:
+            await aclose_forcefully(self._socket)
 
     # Receiving
 
@@ -306,7 +322,7 @@ class Connection:
         """Whether it still takes streams, once what came while it was idle is read."""
         socket = self._socket.extra(SocketAttribute.raw_socket)  # noqa: S610 - not Django's
         with move_on_after(_CATCH_UP_SECONDS) as scope:
-            while self.has_room and _is_readable(socket):
+            while self.has_room and self._reader is None and _is_readable(socket):
                 await self.read()
         return self.has_room and not scope.cancelled_caught
 
@@ -320,12 +336,11 @@ class Connection:
             self._break(httpx.ReadError, str(exc.__cause__ or exc))
         else:
             self._take(data)
-            await self.flush()
+        await self.flush()
 
     def _take(self, data: bytes) -> None:
         try:
-            whole, farewells = self._frames.feed(data)
-            events = self.http.receive_data(whole)
+            events = self.http.receive_data(data)
         except h2.exceptions.ProtocolError as exc:
             self._break(httpx.RemoteProtocolError, str(exc))
             return
@@ -334,19 +349,19 @@ class Connection:
             if stream is not None:
                 stream.take(event)
                 self._wake(stream)
-            elif isinstance(event, h2.events.RemoteSettingsChanged):
-                self._is_settled = True
+            elif isinstance(event, h2.events.RemoteSettingsChanged | h2.events.WindowUpdated):
+                self._is_settled = True  # settings come first
                 self._wake(*self._waiting)
-            elif isinstance(event, h2.events.WindowUpdated):
-                self._wake(*self._waiting)
-        for farewell in farewells:
-            self._leave(farewell)
+            elif isinstance(event, h2.events.ConnectionTerminated):
+                self._leave(event)
 
-    def _leave(self, farewell: Farewell) -> None:
+    def _leave(self, farewell: h2.events.ConnectionTerminated) -> None:
         self._is_leaving = True
+        said = (farewell.additional_data or b"")[:_MOST_SAID]
+        why = f"{_named(farewell.error_code)} {said.decode(errors='replace')!r}"
         for stream in self._streams.values():
-            if stream.id > farewell.last_stream:
-                stream.fail(httpx.RemoteProtocolError(f"the server takes no more: {farewell.why}"))
+            if stream.id > (farewell.last_stream_id or 0):
+                stream.fail(Unseen(f"the server takes no more: {why}"))
         self._wake(*self._waiting)
 
     def _break(self, kind: type[httpx.TransportError], why: str) -> None:
@@ -362,31 +377,25 @@ class Connection:
 
     # Sending
 
-    async def flush(self) -> None:
-        """Send what is to be sent, unless another task does; if that fails, all streams fail.
-
-        A task that is cancelled goes on to the end of its piece: half of one would end TLS.
-        """
-        self._unsent += self.http.data_to_send()
-        if self._is_sending:
-            return
-        self._is_sending = True
+    async def flush(self, *, waits: bool = False) -> None:
+        """Send what is to be sent, see `Outbox.send`; if that fails, all streams fail."""
         try:
-            while self._unsent and self._broken is None:
-                piece = bytes(self._unsent[:_PIECE])
-                del self._unsent[:_PIECE]
-                if not await close_within(_PIECE_SECONDS, self._socket.send(piece)):
-                    self._break(httpx.WriteError, "the server takes no more data")
+            await self._outbox.send(self.http.data_to_send(), waits=waits)
         except GONE as exc:
             self._break(httpx.WriteError, str(exc.__cause__ or exc))
-        finally:
-            self._is_sending = False
         if self._broken is not None:
             await aclose_forcefully(self._socket)  # who reads from it sees that it is broken
+
+
+def _named(code: ErrorCodes | int | None) -> str:
+    return code.name if isinstance(code, ErrorCodes) else f"code {code}"
 
 
 def _is_readable(socket: Any) -> bool:
     """Whether something has come, be it the end."""
     with selectors.DefaultSelector() as selector:
-        selector.register(socket, selectors.EVENT_READ)
+        try:
+            selector.register(socket, selectors.EVENT_READ)
+        except (OSError, ValueError):  # it has broken, and is closed already
+            return True
         return bool(selector.select(0))

@@ -3,16 +3,17 @@
 import ssl
 import time
 from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import AsyncExitStack
 from typing import Any, Final, Self
 
 import httpx
-from anyio import CancelScope, Lock, aclose_forcefully, connect_tcp, fail_after
+from anyio import Lock, aclose_forcefully, connect_tcp, fail_after
 from anyio.streams.tls import TLSAttribute, TLSStream
 
 from .._errors import ConnectFailed
 from .._http import tls_context
 from .._proxies import Proxies
-from ._connection import GONE, Connection, Headers, Stream
+from ._connection import GONE, Connection, Headers, Stream, Unseen
 
 __all__ = ["HTTP2Transport"]
 
@@ -21,15 +22,7 @@ _HTTPS: Final = 443
 # What is of one connection only (https://www.rfc-editor.org/rfc/rfc9113#section-8.2.2), and the
 # host, which has another name.
 _OF_HTTP11: Final = frozenset(
-    (
-        b"connection",
-        b"host",
-        b"keep-alive",
-        b"proxy-connection",
-        b"te",
-        b"transfer-encoding",
-        b"upgrade",
-    )
+    b"connection host keep-alive proxy-connection te transfer-encoding upgrade".split()
 )
 
 
@@ -37,8 +30,9 @@ class HTTP2Transport(httpx.AsyncBaseTransport):
     """Carries requests over HTTP/2: many streams share one connection to each server.
 
     Another connection is made only when a server allows no more streams on those it has. A stream
-    that is closed or cancelled early is reset, which leaves the others alone. A server that speaks
-    no HTTP/2, one behind a proxy and one at `http://` are spoken to in HTTP/1.1.
+    that is closed or cancelled early is reset, which leaves the others alone. A request that a
+    leaving server never saw is sent over another connection, once. A server that speaks no HTTP/2,
+    one behind a proxy and one at `http://` are spoken to in HTTP/1.1.
 
     Whoever waits for an event reads for all streams of the connection; while nobody does, the
     server's pings get no answer. The `limits` of the session are of streams.
@@ -63,20 +57,28 @@ class HTTP2Transport(httpx.AsyncBaseTransport):
         """The answer to a request, its body still to be read."""
         proxy = self._proxies.before(request.url.scheme, request.url.host)
         if request.url.scheme == "https" and proxy is None:
-            sending = _Sending(request)
-            connection = await self._server(request.url).connection(sending)
-            if connection is not None:
-                return await sending.answer(connection)
+            server, sending = self._server(request.url), _Sending(request)
+            for is_last in (False, True):
+                connection = await server.connection(sending)
+                if connection is None:
+                    break
+                try:
+                    return await sending.answer(connection)
+                except Unseen:
+                    if is_last or not isinstance(request.stream, httpx.ByteStream):
+                        raise
         return await self._http11_behind(proxy).handle_async_request(request)
 
     async def aclose(self) -> None:
         """Close every connection."""
         servers, self._servers = self._servers, {}
-        for server in servers.values():
-            await server.aclose()
         transports, self._http11 = self._http11, {}
-        for transport in transports.values():
-            await transport.aclose()
+        async with AsyncExitStack() as stack:  # closes all, even if closing one fails
+            for server in servers.values():
+                for connection in server.connections:
+                    stack.push_async_callback(connection.aclose)
+            for transport in transports.values():
+                stack.push_async_callback(transport.aclose)
 
     def _server(self, url: httpx.URL) -> "_Server":
         address = (url.raw_host.decode("ascii"), url.port or _HTTPS)
@@ -100,21 +102,19 @@ class HTTP2Transport(httpx.AsyncBaseTransport):
 
 
 class _Server:
-    """The connections to one server."""
+    """The connections to one server; `connections` are all that are not closed."""
 
-    def __init__(
-        self, address: tuple[str, int], tls: ssl.SSLContext, keepalive_expiry: float
-    ) -> None:
+    def __init__(self, address: tuple[str, int], tls: ssl.SSLContext, expiry: float) -> None:
         self._address = address
         self._tls = tls
-        self._keepalive_expiry = keepalive_expiry
-        self._connections: list[Connection] = []
+        self._keepalive_expiry = expiry
+        self.connections: list[Connection] = []
         self._lock = Lock()
         self._speaks_http2 = True
 
     async def connection(self, sending: "_Sending") -> Connection | None:
         """One that takes a stream, if it is opened at once; None if the server knows no HTTP/2."""
-        for each in self._connections:
+        for each in self.connections:
             if each.is_busy and each.has_room:
                 return each
         try:
@@ -126,20 +126,15 @@ class _Server:
         except (httpx.TransportError, *GONE, ValueError) as exc:  # ValueError: no such name
             raise httpx.ConnectError(str(exc.__cause__ or exc)) from exc
 
-    async def aclose(self) -> None:
-        """Close them all."""
-        for each in self._connections:
-            await each.aclose()
-
     async def _idle(self) -> Connection | None:
         """One that is there; those that are of no more use are closed."""
-        for each in list(self._connections):
+        for each in list(self.connections):
             is_fresh = time.monotonic() < each.idle_since + self._keepalive_expiry
             if each.is_busy or (is_fresh and await each.catch_up()):
                 if each.has_room:
                     return each
             else:
-                self._connections.remove(each)
+                self.connections.remove(each)
                 await each.aclose()
         return None
 
@@ -148,18 +143,19 @@ class _Server:
             return None
         await sending.tell("connection.connect_tcp.started")
         socket = await self._socket()
-        connection = Connection(socket)
         protocol = socket.extra(TLSAttribute.alpn_protocol, None)  # noqa: S610 - not Django's
         self._speaks_http2 = protocol == _PROTOCOLS[0]
+        if not self._speaks_http2:
+            await aclose_forcefully(socket)
+            return None
+        connection = Connection(socket)
         try:
-            if self._speaks_http2:
-                await connection.start()
-                self._connections.append(connection)
-        finally:
-            if connection not in self._connections:
-                with CancelScope(shield=True):
-                    await connection.aclose()
-        return connection if self._speaks_http2 else None
+            await connection.start()
+        except BaseException:
+            await connection.aclose()
+            raise
+        self.connections.append(connection)
+        return connection
 
     async def _socket(self) -> TLSStream:
         host, port = self._address
@@ -192,8 +188,7 @@ class _Sending:
             head = (stream.status, stream.headers)
             await self.tell("http2.receive_response_headers.complete", return_value=head)
         except BaseException:
-            with CancelScope(shield=True):
-                await stream.aclose()
+            await stream.aclose()
             raise
         return httpx.Response(
             stream.status,
@@ -217,17 +212,13 @@ def _body(request: httpx.Request) -> AsyncIterable[bytes] | None:
 
 
 def _headers(request: httpx.Request) -> Headers:
-    url = request.url
+    headers = [(name.lower(), value) for name, value in request.headers.raw]
     return [
         (b":method", request.method.encode("ascii")),
-        (b":authority", request.headers["host"].encode("ascii")),
-        (b":scheme", url.raw_scheme),
-        (b":path", url.raw_path),
-        *(
-            (name.lower(), value)
-            for name, value in request.headers.raw
-            if name.lower() not in _OF_HTTP11
-        ),
+        (b":authority", dict(headers)[b"host"]),
+        (b":scheme", request.url.raw_scheme),
+        (b":path", request.url.raw_path),
+        *(each for each in headers if each[0] not in _OF_HTTP11),
     ]
 
 
