@@ -20,6 +20,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import streamsession
+import streamsession._framing._more
 import streamsession._public
 import streamsession.aiohttp
 import streamsession.http2
@@ -101,6 +102,7 @@ def test_a_module_says_what_it_offers(name: str) -> None:
 
 PUBLIC = [
     streamsession._public,
+    streamsession._framing._more,
     streamsession.aiohttp,
     streamsession.http2,
     streamsession.testing,
@@ -122,10 +124,13 @@ def test_nothing_public_is_left_out_of_all(module: ModuleType) -> None:
     assert public <= set(offers(module))
 
 
-def test_the_package_offers_what_its_public_module_does() -> None:
-    assert offers(streamsession) == offers(streamsession._public)
-    for name in offers(streamsession):
-        assert getattr(streamsession, name) is getattr(streamsession._public, name)
+def test_the_package_offers_what_its_public_modules_do() -> None:
+    offered: dict[str, object] = {}
+    for module in (streamsession._public, streamsession._framing._more):
+        offered |= {name: getattr(module, name) for name in offers(module)}
+    assert offers(streamsession) == dir(streamsession) == sorted(offered, key=rank)
+    for name, value in offered.items():
+        assert getattr(streamsession, name) is value
     assert not hasattr(streamsession, "nothing")
 
 
@@ -274,7 +279,8 @@ def test_no_type_is_hidden_from_the_runtime(name: str) -> None:
 
 NOT_NEEDED = {"testing", "__main__", "_demo", "_scaffold", "_proxies", *LIBRARY_OF}
 MORE_FRAMINGS = {
-    f"streamsession._framing.{name}" for name in ("_event_stream", "_json_array", "_json_seq")
+    f"streamsession._framing.{name}"
+    for name in ("_event_stream", "_json_array", "_json_seq", "_more")
 }
 CORE = [name for name in MODULES if room_of(name) not in NOT_NEEDED and name not in MORE_FRAMINGS]
 
@@ -342,18 +348,38 @@ def test_using_a_transport_loads_its_library_only(room: str) -> None:
     assert loaded & OPTIONAL == {TRANSPORTS[room]}
 
 
-def test_importing_it_loads_little_besides_what_it_stands_on() -> None:
-    """What it costs is what it loads; httpx's async half, anyio and asyncio are needed anyway."""
+@cache
+def loaded_by_a_session() -> frozenset[str]:
+    """What declaring events and a session loads, besides what the package stands on."""
+    # httpx and anyio put off what the first request needs of them and of asyncio.
     stands_on = loaded_after(
-        "from httpx import AsyncClient",
-        "from pydantic import BaseModel, TypeAdapter, SecretStr, JsonValue",
-        "from anyio import CancelScope, Event, Lock, Semaphore, lowlevel",
-        "import asyncio, logging",
-        "class Model(BaseModel): number: int",
+        "import asyncio, httpx, pydantic",
+        "from anyio import CancelScope, Event, Lock, Semaphore, fail_after",
+        "class Token(pydantic.BaseModel): text: str",
+        "httpx.AsyncClient, pydantic.TypeAdapter(Token)",
     )
-    loaded = loaded_after("from streamsession import AsyncSession") - stands_on
-    own = {name for name in loaded if not name.startswith("streamsession")}
-    assert len(own) < 0.1 * len(stands_on), sorted(own)
+    loaded = loaded_after(
+        "import asyncio, streamsession",
+        "class Token(streamsession.Event): text: str",
+        "class Acme(streamsession.AsyncSession[Token]): pass",
+    )
+    return frozenset(loaded - stands_on)
+
+
+def test_a_session_loads_nothing_besides_itself_and_what_it_stands_on() -> None:
+    others = {name for name in loaded_by_a_session() if name not in MODULES}
+    assert len(others) < 4, sorted(others)  # none with most versions of Python and the libraries
+
+
+def test_a_session_loads_what_a_copier_needs_and_no_more() -> None:
+    mine = loaded_by_a_session() & {*MODULES}
+    assert mine <= {*CORE}
+    assert len(mine) < 42, "what importing costs grows on purpose only"
+
+
+@pytest.mark.parametrize("name", offers(streamsession._framing._more))
+def test_a_framing_that_few_apis_send_is_loaded_when_it_is_used(name: str) -> None:
+    assert loaded_after(f"from streamsession import {name}") >= MORE_FRAMINGS
 
 
 # The distribution

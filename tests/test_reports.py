@@ -20,7 +20,7 @@ from streamsession import (
     StreamError,
     UnexpectedContent,
 )
-from streamsession._framing._event_stream import EventStreamMessage, HeaderValue
+from streamsession._framing._message import EventStreamMessage, HeaderValue
 from streamsession._reports import is_acceptable, refusal, reported_error
 
 

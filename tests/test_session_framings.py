@@ -26,7 +26,7 @@ from streamsession import (
     StreamTruncated,
     UnknownEvent,
 )
-from streamsession._framing import EventStreamDecoder, JSONArrayDecoder, JSONSeqDecoder
+from streamsession._framing._more import EventStreamDecoder, JSONArrayDecoder, JSONSeqDecoder
 from streamsession.testing import (
     HANG_UP,
     ScriptedResponse,

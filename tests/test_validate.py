@@ -34,7 +34,7 @@ from streamsession import (
 )
 from streamsession._explain import explain
 from streamsession._framing import payload_of
-from streamsession._framing._event_stream import EventStreamMessage, HeaderValue
+from streamsession._framing._message import EventStreamMessage, HeaderValue
 from streamsession._reports import reported_error
 from streamsession._validate import EventIterator, EventReader
 

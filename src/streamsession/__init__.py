@@ -8,13 +8,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ._framing._more import *  # noqa: F403
     from ._public import *  # noqa: F403
 else:
+    _OFFERING = ("._public", "._framing._more")  # the names, in the order in which one is sought
 
     def __getattr__(name: str) -> object:
-        """Load the package when a name of it is first used: importing it alone costs nothing."""
-        if name.startswith("__") and name not in ("__all__", "__version__"):
-            raise AttributeError(name)
-        public = import_module("._public", __name__)
-        globals().update({each: getattr(public, each) for each in public.__all__})
-        return getattr(public, name)
+        """Load a name when it is first used: importing the package alone costs nothing."""
+        if name == "__all__":
+            return __dir__()
+        if name == "__version__" or not name.startswith("__"):
+            for path in _OFFERING:
+                module = import_module(path, __name__)
+                if name in module.__all__:
+                    globals()[name] = getattr(module, name)
+                    return globals()[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        """Every public name, loaded or not."""
+        modules = (import_module(path, __name__) for path in _OFFERING)
+        return sorted(name for module in modules for name in module.__all__)

@@ -52,7 +52,7 @@ class StreamStats:
     longest_gap: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)  # neither compared nor shown
 class Plan(Generic[EventT]):
     """What an exchange is told by its session."""
 

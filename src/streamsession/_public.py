@@ -1,4 +1,4 @@
-"""Every public name; loaded when the first of them is used."""
+"""The public names but those of `_framing._more`; loaded when the first of them all is used."""
 
 from ._auth import BearerAuth, Credentials, HeaderAuth, TokenAuth
 from ._clocks import Timeouts
@@ -42,11 +42,8 @@ from ._events import (
 )
 from ._framing import (
     Decoder,
-    EventStreamDecoder,
     EventStreamMessage,
-    JSONArrayDecoder,
     JSONLinesDecoder,
-    JSONSeqDecoder,
     ServerSentEvent,
     SSEDecoder,
 )
@@ -70,14 +67,11 @@ __all__ = [
     "Decoder",
     "Done",
     "Event",
-    "EventStreamDecoder",
     "EventStreamMessage",
     "EventTooLarge",
     "HeaderAuth",
     "InvalidRequest",
-    "JSONArrayDecoder",
     "JSONLinesDecoder",
-    "JSONSeqDecoder",
     "NeutralEvent",
     "NotFound",
     "PermissionDenied",

@@ -15,10 +15,10 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NOT_IN_VALUE = re.compile(r"[^\t\x20-\x7e]")
 # A second answer to where a request goes, or where it ends, is how requests are smuggled.
 _OF_THE_CONNECTION = {"connection", "content-length", "host", "transfer-encoding", "upgrade"}
-_NOT_IN_PATH = re.compile(r"[\x00-\x20\x7f\\#\ud800-\udfff]")
+_NOT_IN_PATH = r"[\x00-\x20\x7f\\#\ud800-\udfff]"  # compiled when first used
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Request:
     """One request, relative to a session's `base_url`; `dataclasses.replace` makes the next one.
 
@@ -60,7 +60,7 @@ class Request:
 
 
 def _check_path(path: str) -> None:
-    if _NOT_IN_PATH.search(path):
+    if re.search(_NOT_IN_PATH, path):
         raise InvalidRequest(
             "path must not hold spaces, line breaks, backslashes or '#': quote what users type "
             "with urllib.parse.quote(text, safe='')"
@@ -100,7 +100,7 @@ def check_base_url(url: str) -> str:
     """
     try:
         scheme, host, _ = origin(url)
-        usable = scheme in ("http", "https") and host and not _NOT_IN_PATH.search(url)
+        usable = scheme in ("http", "https") and host and not re.search(_NOT_IN_PATH, url)
     except ValueError:
         usable = False
     if not usable:

@@ -23,7 +23,8 @@ from ._errors import (
 __all__ = ["Backoff", "RetryPolicy", "retry_after"]
 
 # Whole seconds in the standard; servers also send fractions, and negative ones. float() takes more.
-_NUMBER: Final = re.compile(r"[ \t]*-?[0-9]+(\.[0-9]*)?[ \t]*")
+# Compiled when first used, which is seldom.
+_NUMBER: Final = r"[ \t]*-?[0-9]+(\.[0-9]*)?[ \t]*"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,5 +162,5 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def _number(text: str) -> float | None:
-    number = float(text) if _NUMBER.fullmatch(text) else inf
+    number = float(text) if re.fullmatch(_NUMBER, text) else inf
     return max(0.0, number) if isfinite(number) else None

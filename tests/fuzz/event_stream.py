@@ -15,8 +15,8 @@ from uuid import UUID
 import pytest
 
 from streamsession._errors import DecodeError, EventTooLarge, StreamTruncated
-from streamsession._framing import EventStreamDecoder, EventStreamMessage
-from streamsession._framing._event_stream import HeaderValue
+from streamsession._framing._event_stream import EventStreamDecoder
+from streamsession._framing._message import EventStreamMessage, HeaderValue
 
 from .engine import Case, bodies_of, cut, mutated
 

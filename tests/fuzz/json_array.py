@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 from streamsession._errors import DecodeError, EventTooLarge, StreamTruncated
-from streamsession._framing import JSONArrayDecoder
+from streamsession._framing._json_array import JSONArrayDecoder
 
 from .engine import Case, cut, mutated
 

@@ -12,7 +12,7 @@ import pytest
 from pydantic_core import from_json
 
 from streamsession._errors import EventTooLarge
-from streamsession._framing import JSONSeqDecoder
+from streamsession._framing._json_seq import JSONSeqDecoder
 
 from .engine import Case, bodies_of, cut, mutated
 

@@ -13,8 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streamsession._errors import DecodeError, EventTooLarge, StreamTruncated
-from streamsession._framing import Decoder, EventStreamDecoder, EventStreamMessage
-from streamsession._framing._event_stream import HeaderValue
+from streamsession._framing import Decoder
+from streamsession._framing._event_stream import EventStreamDecoder
+from streamsession._framing._message import EventStreamMessage, HeaderValue
 from streamsession.testing import event_stream, event_stream_message
 from tests.fuzz.event_stream import HEADERS, PARTS, Reading, message, read
 from tests.test_framing.cuts import (

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pydantic_core import from_json
 
 from streamsession._errors import DecodeError, EventTooLarge, StreamTruncated
-from streamsession._framing import Decoder, JSONArrayDecoder
+from streamsession._framing import Decoder
+from streamsession._framing._json_array import JSONArrayDecoder
 from streamsession.testing import json_array
 from tests.fuzz.json_array import Reading, read
 from tests.test_framing.cuts import (

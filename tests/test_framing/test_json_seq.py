@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pydantic_core import from_json
 
 from streamsession._errors import EventTooLarge
-from streamsession._framing import Decoder, JSONSeqDecoder
+from streamsession._framing import Decoder
+from streamsession._framing._json_seq import JSONSeqDecoder
 from streamsession.testing import json_seq
 from tests.fuzz.json_seq import Reading, read
 from tests.test_framing.cuts import (

@@ -5,8 +5,8 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel, Field
 
-from streamsession._framing import EventStreamDecoder, EventStreamMessage
-from streamsession._framing._event_stream import HeaderValue
+from streamsession._framing._event_stream import EventStreamDecoder
+from streamsession._framing._message import EventStreamMessage, HeaderValue
 from streamsession.testing import event_stream, event_stream_message
 from tests.test_framing.cuts import KIB, cases
 

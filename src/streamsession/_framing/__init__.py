@@ -1,22 +1,17 @@
 """Framing: bytes in, frames out. No I/O, no async, no clock, and no look inside a frame."""
 
 from ._decoder import DEFAULT_MAX_EVENT_BYTES, Decoder
-from ._event_stream import EventStreamDecoder, EventStreamMessage
-from ._json_array import JSONArrayDecoder
 from ._json_lines import JSONLinesDecoder
-from ._json_seq import JSONSeqDecoder
+from ._message import EventStreamMessage
 from ._payload import payload_of, payloads_of
 from ._sse import InheritedId, ServerSentEvent, SSEDecoder
 
 __all__ = [
     "DEFAULT_MAX_EVENT_BYTES",
     "Decoder",
-    "EventStreamDecoder",
     "EventStreamMessage",
     "InheritedId",
-    "JSONArrayDecoder",
     "JSONLinesDecoder",
-    "JSONSeqDecoder",
     "SSEDecoder",
     "ServerSentEvent",
     "payload_of",

@@ -6,24 +6,16 @@ The format: https://smithy.io/2.0/aws/amazon-eventstream.html
 from collections.abc import Mapping
 from enum import IntEnum
 from struct import Struct
-from typing import ClassVar, Final, NamedTuple, TypeAlias
+from typing import ClassVar, Final
 from uuid import UUID
 from zlib import crc32
 
 from .._errors import StreamTruncated
 from ._decoder import DEFAULT_MAX_EVENT_BYTES
 from ._limit import EventLimit
+from ._message import EventStreamMessage, HeaderValue
 
-__all__ = [
-    "MAX_HEADERS_BYTES",
-    "VALUE_SIZES",
-    "EventStreamDecoder",
-    "EventStreamMessage",
-    "HeaderType",
-    "HeaderValue",
-]
-
-HeaderValue: TypeAlias = bool | int | bytes | str | UUID
+__all__ = ["MAX_HEADERS_BYTES", "VALUE_SIZES", "EventStreamDecoder", "HeaderType"]
 
 # The format's limit for who sends. It is kept to here as well, as in botocore: headers that were
 # read may take twenty times their bytes, which `max_event_bytes` does not see.
@@ -62,44 +54,6 @@ VALUE_SIZES: Final[Mapping[int, int]] = {
     HeaderType.UUID: 16,
 }
 """The bytes of a value, by its type; those of the other two types begin with 2 that say it."""
-
-
-class EventStreamMessage(NamedTuple):
-    """One message as it was sent.
-
-    Attributes:
-        headers: By name. An `int` is a byte, short, integer or long, or else a timestamp: that is
-            in milliseconds since the epoch.
-        payload: What it carries, mostly JSON; b"" if nothing.
-    """
-
-    headers: Mapping[str, HeaderValue]
-    payload: bytes = b""
-
-    @property
-    def message_type(self) -> str:
-        """What it is: "event", "exception" or "error", or another word; "" if it does not say."""
-        return self._text(":message-type")
-
-    @property
-    def event_type(self) -> str:
-        """The name of the event, of the exception, or the code of the error; "" if it has none."""
-        match self.message_type:
-            case "exception":
-                return self._text(":exception-type")
-            case "error":
-                return self._text(":error-code")
-            case _:
-                return self._text(":event-type")
-
-    @property
-    def error_message(self) -> str:
-        """What an "error" says for people; "" for others: an "exception" says it in its payload."""
-        return self._text(":error-message")
-
-    def _text(self, name: str) -> str:
-        value = self.headers.get(name)
-        return value if isinstance(value, str) else ""
 
 
 class _Broken(Exception):

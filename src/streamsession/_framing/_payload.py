@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any
 
-from ._event_stream import EventStreamMessage
+from ._message import EventStreamMessage
 from ._sse import ServerSentEvent
 
 __all__ = ["payload_of", "payloads_of"]

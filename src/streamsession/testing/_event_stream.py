@@ -11,7 +11,8 @@ from zlib import crc32
 
 from pydantic_core import to_json
 
-from .._framing._event_stream import MAX_HEADERS_BYTES, VALUE_SIZES, HeaderType, HeaderValue
+from .._framing._event_stream import MAX_HEADERS_BYTES, VALUE_SIZES, HeaderType
+from .._framing._message import HeaderValue
 
 __all__ = ["event_stream", "event_stream_message"]
 

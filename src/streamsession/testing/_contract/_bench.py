@@ -12,15 +12,8 @@ from unittest import SkipTest
 from pydantic_core import to_json
 
 from ..._clocks import Timeouts
-from ..._framing import (
-    Decoder,
-    EventStreamDecoder,
-    JSONArrayDecoder,
-    JSONLinesDecoder,
-    JSONSeqDecoder,
-    ServerSentEvent,
-    SSEDecoder,
-)
+from ..._framing import Decoder, JSONLinesDecoder, ServerSentEvent, SSEDecoder
+from ..._framing._more import EventStreamDecoder, JSONArrayDecoder, JSONSeqDecoder
 from ..._retry import RetryPolicy
 from ..._session import AsyncSession
 from ..._stream import Stream
