@@ -59,15 +59,6 @@ ASYNCIO: Final = [
 natively = pytest.mark.parametrize("anyio_backend", ASYNCIO)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _frozen() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
-    """Make collecting fast: what was there before these tests is no garbage of theirs."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 def living_tasks() -> int:
     loop = anyio.lowlevel.current_token().native_token
     if isinstance(loop, asyncio.AbstractEventLoop):

@@ -65,15 +65,6 @@ on_every_loop = pytest.mark.parametrize("run", [*ON_ASYNCIO, *ON_TRIO])
 on_asyncio = pytest.mark.parametrize("run", ON_ASYNCIO)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _frozen() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
-    """Make collecting fast: what was there before these tests is no garbage of theirs."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 @pytest.fixture
 def server(
     scripted_server: ScriptedServer, caplog: pytest.LogCaptureFixture

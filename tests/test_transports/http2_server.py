@@ -99,6 +99,7 @@ class Http2Connection:
         self.heard: list[h2.events.Event] = []
         """What else came."""
         self.error: Exception | None = None
+        self.task: asyncio.Task[None] | None = None
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
         self._reader = reader
         self._changed = asyncio.Event()
@@ -292,21 +293,29 @@ class Http2Server:
         self._loop.close()
 
     async def _serve(self) -> None:
-        tasks: set[asyncio.Task[None]] = set()
-
-        async def admit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            if task := asyncio.current_task():
-                tasks.add(task)
+        def admit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             connection = Http2Connection(self, reader, writer)
             self.connections.append(connection)
-            with suppress(asyncio.CancelledError):
-                await connection.run()
+            connection.task = asyncio.ensure_future(connection.run())
 
         server = await asyncio.start_server(admit, "127.0.0.1", 0, ssl=self._tls, backlog=1000)
         self._port = server.sockets[0].getsockname()[1]
         self._is_up.set()
         await self._stop.wait()
+        # What is accepted but not yet begun with when a server closes, asyncio never closes.
+        self._loop.remove_reader(server.sockets[0])
+        await _turns(3)
         server.close()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for connection in self.connections:
+            connection.writer.transport.abort()
+        await _turns(3)  # each layer closes a turn after it was told so
+
+
+async def _turns(number: int) -> None:
+    """Let the event loop turn so many times."""
+    for _ in range(number):
+        await asyncio.sleep(0)
