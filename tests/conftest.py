@@ -7,6 +7,9 @@ from pathlib import Path
 import certifi
 import pytest
 
+from streamsession import Timeouts
+from streamsession.testing import Pause
+
 pytest_plugins = ["streamsession.testing.fixtures", "tests.canary"]
 
 # httpx sends a body from an async generator; trio tells of one that was cancelled on its way.
@@ -49,3 +52,13 @@ def _frozen() -> None:  # pyright: ignore[reportUnusedFunction]
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the contract wait for a third of the time that it takes with other people's sessions."""
+    module, soon = "streamsession.testing._contract._waits", 0.05
+    monkeypatch.setattr(f"{module}._SOON", soon)
+    monkeypatch.setattr(f"{module}._SHORT", Timeouts(connect=10, first_event=soon, idle=soon))
+    monkeypatch.setattr(f"{module}._BRIEF", Timeouts(connect=10, first_event=10, idle=soon))
+    monkeypatch.setattr(f"{module}._BETWEEN_PINGS", Pause(soon / 6))

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from anthropic_messages import AnthropicMessages, MessageEvent
 from bedrock_converse import BedrockConverse, ConverseEvent
 from cohere import Cohere, CohereEvent
@@ -23,6 +25,8 @@ from streamsession.testing import (
     sse,
     sse_event,
 )
+
+pytestmark = pytest.mark.usefixtures("hurried")
 
 PROMPT = [{"role": "user", "content": "Hello"}]
 

@@ -21,6 +21,7 @@ from streamsession import (
     RetryPolicy,
     SSEDecoder,
     Stream,
+    Timeouts,
     UnknownEvent,
 )
 from streamsession.testing import (
@@ -100,6 +101,7 @@ class MessagesContract(AcmeContract):
     keep_alive = event_stream_message({}, event="ping")  # it has none of its own
 
 
+@pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("contract", [TextsContract, ElementsContract, MessagesContract])
 @pytest.mark.parametrize(
     "promise",
@@ -355,8 +357,15 @@ def broken(contract: SessionContract, names: set[str], backend: str = "asyncio")
 
 
 @pytest.mark.parametrize("session", BROKEN, ids=lambda session: session.__name__)
+@pytest.mark.usefixtures("hurried")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_sloppy_session_breaks_just_these_promises(session: type[AsyncSession[Any]]) -> None:
+def test_a_sloppy_session_breaks_just_these_promises(
+    session: type[AsyncSession[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Who breaks a promise to end soon is waited for as long.
+    monkeypatch.setattr("streamsession.testing._contract._closing._SOON", 0.3)
+    unhurried = Timeouts(connect=10, first_event=0.3, idle=0.3)
+    monkeypatch.setattr("streamsession.testing._contract._waits._UNHURRIED", unhurried)
     facts = {"keep_alive": PING} if session is Pinging else {}
     told = broken(contract_of(session, **facts), KEPT | BROKEN[session])
     gc.collect()  # what it leaked is not to be found by another test

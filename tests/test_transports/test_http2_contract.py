@@ -10,6 +10,8 @@ from streamsession.testing._contract import _bench
 from tests.acme import Acme, chat
 from tests.test_transports.gateway import ServerBehindAGateway
 
+pytestmark = pytest.mark.usefixtures("hurried")
+
 
 @pytest.fixture(autouse=True)
 def _behind_a_gateway(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[reportUnusedFunction]
