@@ -1,7 +1,8 @@
 """What all tests share."""
 
 import gc
-from collections.abc import Iterator
+import os
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import certifi
@@ -20,6 +21,16 @@ _CERTIFICATE_ENDS = "-----END CERTIFICATE-----\n"
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", _THEIR_GENERATOR)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Look for no garbage while thousands of tests are made, which all stay."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -62,3 +73,8 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{module}._SHORT", Timeouts(connect=10, first_event=soon, idle=soon))
     monkeypatch.setattr(f"{module}._BRIEF", Timeouts(connect=10, first_event=10, idle=soon))
     monkeypatch.setattr(f"{module}._BETWEEN_PINGS", Pause(soon / 6))
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are processors: every third second of a test is a wait."""
+    return (os.cpu_count() or 1) + 1
