@@ -253,13 +253,16 @@ class Decoding(Generic[EventT]):
     def _new_decoder(self) -> Decoder[Any]:
         decoder = self._plan.framing(max_event_bytes=self._plan.max_event_bytes)
         self._skipped_before = self._stats.skipped if hasattr(decoder, "skipped") else None
+        self._decode: Callable[[bytes], Sequence[Any]] = decoder.decode
+        if isinstance(decoder, SSEDecoder) and type(decoder).decode is SSEDecoder.decode:
+            self._decode = decoder.cut  # unless a dialect does more
         return decoder
 
     def _cut(self, data: bytes = b"") -> Sequence[Any]:
         """The frames that some bytes complete, or without any, the end of the body."""
         decoder = self._decoder
         try:
-            return decoder.decode(data) if data else decoder.flush()
+            return self._decode(data) if data else decoder.flush()
         except DecodeError as exc:
             exc.index = self.index + 1  # the decoder counts from the beginning of its response
             raise
