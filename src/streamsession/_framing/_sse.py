@@ -120,7 +120,7 @@ class SSEDecoder:
         self._last_event_id = ""
         self._retry: int | None = None
         # The buffers of the standard, and the size of the event so far with an LF after each field.
-        self._data: bytearray | None = None
+        self._data: bytes | bytearray | None = None
         self._type = ""
         self._id = ""
         self._size = 0
@@ -245,14 +245,16 @@ class SSEDecoder:
         An event of nothing but one `data` line, with or without an `event` line before it, may not
         come here.
         """
-        name, _, value = line.partition(b":")
-        value = value.removeprefix(b" ")
+        name = line[:colon] if (colon := line.find(b":")) >= 0 else line
+        value = line[len(name) + 1 + line.startswith(b" ", len(name) + 1) :]  # it may be long
         match name:
             case b"":  # a comment
                 return
             case b"data":
                 if self._data is None:
-                    self._data = bytearray(value)
+                    self._data = value
+                elif isinstance(self._data, bytes):  # the first of more, which are added to it
+                    self._data = bytearray(b"\n".join((self._data, value)))
                 else:
                     self._data += b"\n" + value
             case b"event":
@@ -265,7 +267,7 @@ class SSEDecoder:
                 pass
         self._size += len(value if name == b"data" else line) + len(b"\n")
 
-    def _event(self, data: bytearray) -> ServerSentEvent:
+    def _event(self, data: bytes | bytearray) -> ServerSentEvent:
         text = data.decode("utf-8", "replace")
         return ServerSentEvent(self._type or "message", text, self._id, self._retry)
 
