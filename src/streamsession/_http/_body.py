@@ -12,7 +12,10 @@ from .._runtime import Begun, Guarded, take, unseen_generators
 __all__ = ["UNSCOPED", "Body", "UnscopedBody", "body_of"]
 
 UNSCOPED: Final = "streamsession.unscoped"
-"""The extension of a response that holds its pieces, if waiting for one enters no cancel scope."""
+"""The extension of a response whose pieces can be waited for without entering a cancel scope.
+
+It holds the stream of the response, as the transport made it, and an iterator of its pieces.
+"""
 
 _MOST_BUFFERED: Final = 64 * 1024  # pieces of one byte that httpcore may have read already
 # A piece costs the library some 10 µs, so these hold the loop as long as opening a stream does.
@@ -146,6 +149,9 @@ class UnscopedBody(Body):
 
 def body_of(raw: Any) -> Body:
     """The body of a response of the library."""
-    pieces = raw.extensions.get(UNSCOPED)
+    stream, pieces = raw.extensions.get(UNSCOPED, (None, None))
+    # Neither if another transport has put a stream of its own around it, as httpx's client does.
+    if stream is not None and stream in (raw.stream, getattr(raw.stream, "_stream", None)):
+        return UnscopedBody(pieces)
     # Not aiter_raw(), which adds a layer, nor aiter_bytes(), which inflates without a bound.
-    return Body(aiter(raw.stream)) if pieces is None else UnscopedBody(pieces)
+    return Body(aiter(raw.stream))

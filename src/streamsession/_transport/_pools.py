@@ -22,6 +22,7 @@ __all__ = ["HTTPTransport", "Pools", "Share"]
 # as much as ten events. So many share one.
 _PER_POOL: Final = 100
 _UNLIMITED: Final = 1000  # connections, to share the idle ones among
+_PIECES: Final = "streamsession.pieces"
 
 
 @dataclass(eq=False)
@@ -53,6 +54,14 @@ class HTTPTransport(httpx.AsyncHTTPTransport):
         # Instead of what httpx's own makes for itself, which is asked for no more than this.
         self._pool: Any = Pools(limits, verify)
 
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """The answer to a request, its body still to be read."""
+        response = await super().handle_async_request(request)
+        pieces = response.extensions.pop(_PIECES, None)
+        if pieces is not None:
+            response.extensions[UNSCOPED] = (response.stream, pieces)
+        return response
+
 
 class Pools:
     """Several pools that share what one may hold."""
@@ -76,7 +85,7 @@ class Pools:
             raise
         response.stream = body = _Body(response.stream, share)
         if isinstance(response.extensions.get("network_stream"), Connection):
-            response.extensions[UNSCOPED] = aiter(body)
+            response.extensions[_PIECES] = aiter(body)
         return response
 
     async def aclose(self) -> None:
