@@ -139,3 +139,11 @@ async def test_what_another_transport_puts_around_its_stream_is_read(*, anew: bo
         transport = Loud(HTTPTransport(httpx.Limits()), anew=anew)
         async with Acme(base_url=server.url, transport=transport) as session:
             assert (await session.stream().collect()).text == "HELLO"
+
+
+async def test_a_client_of_httpx_can_be_entered_over_it() -> None:
+    with ScriptedServer(ScriptedResponse([token("hello"), FINISH])) as server:
+        transport = HTTPTransport(httpx.Limits())
+        async with httpx.AsyncClient(transport=transport) as client:
+            response = await client.post(f"{server.url}/generate")
+    assert token("hello") in response.content

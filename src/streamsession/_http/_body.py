@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from anyio import CancelScope
 
-from .._runtime import Begun, Guarded, take, unseen_generators
+from .._runtime import Begun, Guarded, is_asyncio, take, unseen_generators
 
 __all__ = ["UNSCOPED", "Body", "UnscopedBody", "body_of"]
 
@@ -35,18 +35,35 @@ class Body:
 
     def __init__(self, pieces: AsyncIterator[bytes]) -> None:
         self._pieces = pieces
+        self._begun: Begun[bytes] | None = None  # the next piece, which must be waited for
+        self._may_begin = is_asyncio()  # elsewhere a clock has to be set before
         self._is_suspended = False  # the library's generators are, in the middle of the body
 
     def read_now(self) -> bytes | None:
-        """What has arrived already, b"" at the end of the body; None if `read` is to tell."""
+        """What has arrived already, b"" at the end of the body.
+
+        None if `read` is to tell: then it must be awaited next, in the same task.
+        """
+        if not self._may_begin:
+            return None
+        self._is_suspended = False
+        try:
+            steps = anext(self._pieces).__await__()
+            self._begun = Begun(steps, next(steps))
+        except StopIteration as end:
+            self._is_suspended = True
+            return end.value or None
+        except StopAsyncIteration:
+            return b""
         return None
 
     async def read(self) -> bytes:
         """What arrives next; b"" at the end of the body. Cancelling closes the connection."""
         while True:
             self._is_suspended = False
+            begun, self._begun = self._begun, None
             try:
-                piece: bytes = await Guarded(anext(self._pieces))
+                piece: bytes = await Guarded(begun or anext(self._pieces))
             except StopAsyncIteration:
                 return b""
             self._is_suspended = True
