@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import httpcore
 import httpx
@@ -78,6 +78,12 @@ class Pools:
         if isinstance(response.extensions.get("network_stream"), Connection):
             response.extensions[UNSCOPED] = aiter(body)
         return response
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
     async def aclose(self) -> None:
         """Close every connection of every pool, even if closing another fails."""
