@@ -114,8 +114,8 @@ class Socket(asyncio.Protocol, ByteStream):
             EndOfStream: The server has ended it.
         """
         while not self._arrived:
-            self._check()
             if self._has_ended:
+                self._check()
                 raise EndOfStream
             self._receiver = self._loop.create_future()
             await self._receiver
