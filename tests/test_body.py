@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from streamsession import StreamInterrupted
+from streamsession import Stream, StreamInterrupted
 from streamsession._http._body import UnscopedBody
 from streamsession.testing import HANG_UP, HOLD, RESET, Gate, ScriptedResponse, ScriptedServer, Step
 from tests.acme import Acme, Token, chat, token
@@ -25,6 +25,10 @@ WITH_UVLOOP: Final = pytest.param(
     ),
 )
 
+BEGIN: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+CHUNKED: Final = BEGIN + b"Transfer-Encoding: chunked\r\n\r\n"
+SIZED: Final = BEGIN + b"Content-Length: %d\r\n\r\n"
+
 pytestmark = pytest.mark.anyio
 on_asyncio = pytest.mark.parametrize("anyio_backend", ["asyncio", WITH_UVLOOP])
 everywhere = pytest.mark.parametrize("anyio_backend", ["asyncio", WITH_UVLOOP, "trio"])
@@ -36,23 +40,38 @@ async def turns() -> None:
         await anyio.lowlevel.checkpoint()
 
 
+async def something_has_arrived(stream: Stream[Any]) -> None:
+    """On the connection of a response, if only its end."""
+    connection: Any = stream.response._raw.extensions["network_stream"]
+    with anyio.fail_after(PATIENCE):
+        while not connection.get_extra_info("is_readable"):
+            await anyio.lowlevel.checkpoint()
+
+
 # A session's
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 @everywhere
 @pytest.mark.parametrize("end", [HANG_UP, RESET])
 @pytest.mark.parametrize("pieces", [1, 2, 40])
 async def test_what_broke_behind_events_is_told_after_them_in_the_consumers_own_scopes(
-    scripted_server: ScriptedServer, end: Step, pieces: int
+    scripted_server: ScriptedServer, anyio_backend: Any, end: Step, pieces: int
 ) -> None:
+    if anyio_backend == "trio" and end is RESET:
+        pytest.skip("what trio has not read yet is lost with a reset")
     first, last = Gate(), Gate()
-    tokens = [token(str(number)) for number in range(pieces)]
-    scripted_server.play(ScriptedResponse([token("a"), first, *tokens, last, end]))
+    tokens = b"".join(chunk(token(str(number))) for number in range(pieces))
+    steps = [CHUNKED + chunk(token("a")), first, tokens, last, end]
+    scripted_server.play(ScriptedResponse(steps, framing="raw"))
     async with Acme(base_url=scripted_server.url) as session:
         stream = session.stream()
         assert await anext(stream) == Token(text="a")
         first.open()
-        await turns()  # the consumer is busy
+        await something_has_arrived(stream)  # while the consumer is busy
         last.open()
         await turns()
         for number in range(pieces):
@@ -60,7 +79,6 @@ async def test_what_broke_behind_events_is_told_after_them_in_the_consumers_own_
                 assert await anext(stream) == Token(text=str(number))
         with pytest.raises(StreamInterrupted), anyio.fail_after(PATIENCE):
             await anext(stream)
-    assert scripted_server.wait_closed(0).requests == 1
 
 
 @everywhere
@@ -93,25 +111,19 @@ async def test_many_streams_in_turn_have_one_connection(scripted_server: Scripte
     assert [each.requests for each in scripted_server.connections] == [100]
 
 
-HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n"
-
-
 @everywhere
 @pytest.mark.parametrize("more", [[HANG_UP], [RESET], [b"HTTP/1.1 408 Timeout\r\n\r\n", HOLD]])
 async def test_a_connection_that_the_server_left_or_wrote_to_is_not_used_again(
     scripted_server: ScriptedServer, more: list[Step]
 ) -> None:
     gate = Gate()
-    whole = [HEAD % len(chat("a")), chat("a"), gate, *more]
+    whole = [SIZED % len(chat("a")), chat("a"), gate, *more]
     scripted_server.play(ScriptedResponse(whole, framing="raw"), ScriptedResponse([chat("b")]))
     async with Acme(base_url=scripted_server.url) as session:
         first = session.stream()
         assert (await first.collect()).text == "a"
-        connection: Any = first.response._raw.extensions["network_stream"]
         gate.open()
-        with anyio.fail_after(PATIENCE):
-            while not connection.get_extra_info("is_readable"):
-                await anyio.lowlevel.checkpoint()
+        await something_has_arrived(first)
         stream = session.stream()
         assert (await stream.collect()).text == "b"
         assert not stream.response.reused
