@@ -65,7 +65,7 @@ async def test_what_broke_behind_events_is_told_after_them_in_the_consumers_own_
         pytest.skip("what trio has not read yet is lost with a reset")
     first, last = Gate(), Gate()
     tokens = b"".join(chunk(token(str(number))) for number in range(pieces))
-    steps = [CHUNKED + chunk(token("a")), first, tokens, last, end]
+    steps: list[Step] = [CHUNKED + chunk(token("a")), first, tokens, last, end]
     scripted_server.play(ScriptedResponse(steps, framing="raw"))
     async with Acme(base_url=scripted_server.url) as session:
         stream = session.stream()
@@ -350,7 +350,9 @@ async def test_a_body_that_was_dropped_in_the_middle_is_closed(server: Server) -
     assert server.is_closed
 
 
-def test_the_end_of_the_loop_closes_what_began_before_or_after_but_not_what_waits() -> None:
+def test_the_end_of_the_loop_closes_what_began_before_or_after_but_not_what_waits(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     servers = [Server(), Server(), Server()]
     before, within, after = (each.generate() for each in servers)
     kept: list[object] = [before, after]
@@ -365,6 +367,7 @@ def test_the_end_of_the_loop_closes_what_began_before_or_after_but_not_what_wait
 
     asyncio.run(main())
     assert [each.is_closed for each in servers] == [True, False, True]
+    assert caplog.records == []
     servers[1].asked = None
     kept.clear()
     gc.collect()  # what is wrong with it is raised by pytest

@@ -19,7 +19,7 @@ import trustme
 
 from streamsession._transport._sockets import Connection, Sockets
 
-PATIENCE: Final = 20.0
+PATIENCE: Final = 10.0
 HOST: Final = "127.0.0.1"
 MUCH: Final = 64 * 1024 * 1024  # bytes: more than all buffers of the kernel take
 QUIET: Final = 1000  # turns of the event loop
@@ -149,14 +149,9 @@ async def test_what_arrived_before_a_reset_is_read_before_it_is_told(
 
 async def test_a_reset_ends_a_read_that_waits(listener: socket.socket) -> None:
     async with connected(listener) as (connection, peer):
-        async with anyio.create_task_group() as group:
-            with pytest.raises(httpcore.ReadError, match="reset"):
-                group.start_soon(_reset_soon, peer)
-                await connection.read(1)
-
-
-async def _reset_soon(peer: socket.socket) -> None:
-    reset(peer)
+        asyncio.get_running_loop().call_soon(reset, peer)
+        with pytest.raises(httpcore.ReadError, match="reset"):
+            await connection.read(1)
 
 
 async def _sent_until_nobody_reads(peer: socket.socket) -> int:
@@ -184,7 +179,7 @@ async def test_a_server_that_sends_more_than_anyone_reads_has_to_wait(
             got = bytearray()
             while len(got) < sent:
                 got += await connection.read(100_000)
-            assert got == (bytes(range(256)) * (sent // 256 + 1))[:sent] or got[256:] == got[:-256]
+            assert got[256:] == got[:-256]
 
 
 async def test_what_fits_while_nobody_reads_is_not_lost_when_the_server_resets(
