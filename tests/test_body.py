@@ -42,7 +42,7 @@ async def turns() -> None:
 
 async def something_has_arrived(stream: Stream[Any]) -> None:
     """On the connection of a response, if only its end."""
-    connection: Any = stream.response._raw.extensions["network_stream"]
+    connection: Any = vars(stream.response)["_raw"].extensions["network_stream"]
     with anyio.fail_after(PATIENCE):
         while not connection.get_extra_info("is_readable"):
             await anyio.lowlevel.checkpoint()

@@ -6,7 +6,7 @@ import importlib.util
 import socket
 import ssl
 import struct
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import ExitStack, asynccontextmanager, suppress
 from itertools import count
 from typing import Any, Final
@@ -15,9 +15,9 @@ import anyio
 import anyio.lowlevel
 import httpcore
 import pytest
-import trustme
 
 from streamsession._transport._sockets import Connection, Sockets
+from tests.test_faults.fronts import Certificates
 
 PATIENCE: Final = 10.0
 HOST: Final = "127.0.0.1"
@@ -297,16 +297,20 @@ async def test_nothing_to_write_is_nothing_to_do(listener: socket.socket) -> Non
 # Closing
 
 
-@pytest.mark.parametrize("step", [lambda each: each.read(1), lambda each: each.write(bytes(MUCH))])
+async def read_one(connection: Connection) -> None:
+    await connection.read(1)
+
+
+async def write_much(connection: Connection) -> None:
+    await connection.write(bytes(MUCH))
+
+
+@pytest.mark.parametrize("step", [read_one, write_much])
 async def test_closing_in_another_task_ends_what_waits(
-    listener: socket.socket, step: Callable[[Connection], Awaitable[Any]]
+    listener: socket.socket, step: Callable[[Connection], Coroutine[Any, Any, None]]
 ) -> None:
     async with connected(listener) as (connection, peer):
-
-        async def wait() -> None:
-            await step(connection)
-
-        waiting = asyncio.create_task(wait())
+        waiting = asyncio.create_task(step(connection))
         for _ in range(10):
             await anyio.lowlevel.checkpoint()
         assert not waiting.done()
@@ -526,22 +530,18 @@ async def test_connecting_is_cancelled_by_a_scope_at_every_step(listener: socket
 
 
 @pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
+def certificates() -> Certificates:
+    return Certificates()
 
 
 @pytest.fixture(scope="module")
-def trusting(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
+def trusting(certificates: Certificates) -> ssl.SSLContext:
+    return ssl.create_default_context(cadata=certificates.authority.decode())
 
 
 @pytest.fixture(scope="module")
-def shown(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(HOST).configure_cert(context)
-    return context
+def shown(certificates: Certificates) -> ssl.SSLContext:
+    return certificates.good
 
 
 class TLSPeer:
