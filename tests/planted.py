@@ -60,12 +60,10 @@ FAULTS: Final = (
         "            url =",
         "test_connections.py test_session_requests.py test_faults",
     ),
-    Fault(
-        "_exchange.py", "await self._closing(self.response.aclose)", "pass", "test_connections.py"
-    ),
+    Fault("_source.py", "await self.closing(self.response.aclose)", "pass", "test_connections.py"),
     Fault(
         "_exchange.py",
-        "await self._closing(self._decoding.aclose)",
+        "await self._source.closing(self._decoding.aclose)",
         "pass",
         "test_session_requests.py test_stream.py",
     ),
@@ -133,20 +131,19 @@ FAULTS: Final = (
     ),
     Fault(
         "_exchange.py",
-        '        self._clocks.begin("idle")\n        if stats',
+        '        self._source.clocks.begin("idle")\n        if stats',
         "        if stats",
         "test_stream_clocks.py",
     ),
     Fault(
-        "_exchange.py",
-        "self._stats.bytes += len(data)\n        self._skipping",
-        'self._stats.bytes += len(data)\n        self._clocks.begin("idle")\n        '
-        "self._skipping",
+        "_source.py",
+        "self._stats.bytes += len(data)\n        self.skipping",
+        'self._stats.bytes += len(data)\n        self.clocks.begin("idle")\n        self.skipping',
         "test_stream_clocks.py",
     ),
     Fault(
         "_exchange.py",
-        "await self._drain()\n            finally:\n                self.interrupt",
+        "await self._source.drain()\n            finally:\n                self.interrupt",
         "pass\n            finally:\n                self.interrupt",
         "test_connections.py",
     ),

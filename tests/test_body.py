@@ -16,6 +16,7 @@ from streamsession.testing import HANG_UP, HOLD, RESET, Gate, ScriptedResponse, 
 from tests.acme import Acme, Token, chat, token
 
 PATIENCE: Final = 20.0
+ENOUGH: Final = 64 * 1024  # bytes to be taken at once
 QUIET: Final = 1000  # turns of the event loop
 WITH_UVLOOP: Final = pytest.param(
     ("asyncio", {"use_uvloop": True}),
@@ -230,8 +231,8 @@ async def test_no_more_is_taken_at_once_than_holds_the_loop(
 ) -> None:
     server.send(*[b"x"] * 20)
     assert [body.read_now() for _ in range(2)] == [b"x" * 16, b"xxxx"]
-    server.send(bytes(4096), bytes(4096))
-    assert [len(body.read_now() or b"") for _ in range(2)] == [4096, 4096]
+    server.send(bytes(ENOUGH), bytes(ENOUGH))
+    assert [len(body.read_now() or b"") for _ in range(2)] == [ENOUGH, ENOUGH]
     await body.leave()
 
 
@@ -331,8 +332,8 @@ async def test_what_fails_while_nobody_waits_is_told_to_who_reads_and_to_nobody_
 async def test_a_body_that_was_left_in_the_middle_is_unwound(
     server: Server, body: UnscopedBody
 ) -> None:
-    server.send(bytes(4096), b"more")
-    assert len(await body.read()) == 4096
+    server.send(bytes(ENOUGH), b"more")
+    assert len(await body.read()) == ENOUGH
     await body.leave()
     assert not server.is_closed
     await body.unwind()
@@ -342,8 +343,8 @@ async def test_a_body_that_was_left_in_the_middle_is_unwound(
 @on_asyncio
 async def test_a_body_that_was_dropped_in_the_middle_is_closed(server: Server) -> None:
     body = UnscopedBody(server.generate())
-    server.send(bytes(4096), b"more")
-    assert body.read_now() == bytes(4096)
+    server.send(bytes(ENOUGH), b"more")
+    assert body.read_now() == bytes(ENOUGH)
     del body
     gc.collect()
     await turns()

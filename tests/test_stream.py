@@ -216,8 +216,8 @@ async def test_closing_it_just_as_an_event_arrives_ends_the_one_that_reads(
     async with Acme() as session:
         stream = session.stream()
         assert await anext(stream) == Token(text="Hello")
+        reading = Reading(stream)
         async with anyio.create_task_group() as group:
-            reading = Reading(stream)
             group.start_soon(reading.run)
             await anyio.wait_all_tasks_blocked()
             arriving.set()

@@ -17,7 +17,7 @@ UNSCOPED: Final = "streamsession.unscoped"
 _MOST_BUFFERED: Final = 64 * 1024  # pieces of one byte that httpcore may have read already
 # A piece costs the library some 10 µs, so these hold the loop as long as opening a stream does.
 _MOST_AT_ONCE: Final = 16
-_ENOUGH: Final = 4096
+_ENOUGH: Final = 64 * 1024  # bytes, as many as httpcore reads at a time
 _MOST_TURNS: Final = 100  # for others, in a row; closing a broken connection takes about five
 
 
