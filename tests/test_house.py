@@ -306,7 +306,7 @@ def test_no_room_is_too_large(name: str) -> None:
 
 
 def test_what_a_copier_needs_grows_on_purpose_only() -> None:
-    assert sum(map(lines_of_code, CORE)) < 3300
+    assert sum(map(lines_of_code, CORE)) < 3550
 
 
 # Importing it

@@ -6,11 +6,13 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+import respx
 
 from streamsession import Stream
-from streamsession._transport._pools import HTTPTransport, Pools, Share
+from streamsession._transport import HTTPTransport
+from streamsession._transport._pools import Pools, Share
 from streamsession.testing import Gate, ScriptedResponse, ScriptedServer
-from tests.acme import FINISH, Acme, Finish, Token, token
+from tests.acme import FINISH, URL, Acme, Finish, Token, token
 
 PATIENCE = 20.0
 
@@ -141,9 +143,34 @@ async def test_what_another_transport_puts_around_its_stream_is_read(*, anew: bo
             assert (await session.stream().collect()).text == "HELLO"
 
 
-async def test_a_client_of_httpx_can_be_entered_over_it() -> None:
-    with ScriptedServer(ScriptedResponse([token("hello"), FINISH])) as server:
-        transport = HTTPTransport(httpx.Limits())
-        async with httpx.AsyncClient(transport=transport) as client:
-            response = await client.post(f"{server.url}/generate")
-    assert token("hello") in response.content
+async def test_it_can_be_entered_and_is_closed_when_left(scripted_server: ScriptedServer) -> None:
+    scripted_server.play(ScriptedResponse([b"Hello"], framing="length"))
+    async with HTTPTransport(httpx.Limits(max_connections=1)) as transport:
+        answer = await transport.handle_async_request(httpx.Request("GET", scripted_server.url))
+        assert await answer.aread() == b"Hello"
+    assert (await scripted_server.until_closed(0)).state == "client closed"
+
+
+async def test_what_patches_the_transport_of_httpx_patches_this_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[httpx.Request] = []
+
+    async def handle(_: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(
+            200, content=token("patched") + FINISH, headers={"content-type": "text/event-stream"}
+        )
+
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", handle)
+    async with Acme() as session:
+        assert (await session.stream().collect()).text == "patched"
+    assert len(asked) == 1
+
+
+async def test_respx_finds_it(respx_mock: respx.MockRouter) -> None:
+    headers = {"content-type": "text/event-stream"}
+    respx_mock.post(URL).respond(content=token("mocked") + FINISH, headers=headers)
+    async with Acme() as session:
+        assert (await session.stream().collect()).text == "mocked"
+        assert (await session.stream().collect()).text == "mocked"

@@ -21,6 +21,7 @@ from ._json import is_cut_short, parse_json
 from ._plan import Plan, StreamStats
 from ._request import Request
 from ._resume import ReplayFilter
+from ._runtime import unseen_generators
 from ._source import Source
 from ._validate import EventIterator
 
@@ -198,11 +199,10 @@ class Decoding(Generic[EventT]):
     async def aclose(self) -> None:
         """Close what decodes, then what it reads from; nothing is read afterwards."""
         try:
-            close = getattr(self._events, "aclose", None)  # of an async generator, as it should be
-            if close is not None:
-                await close()
+            if hasattr(self._events, "aclose"):  # an async generator, as it should be
+                await _closing(self._events)
         finally:
-            await self._frames.aclose()
+            await _closing(self._frames)
             with suppress(AttributeError):  # it was closed before
                 del self._resume  # of whoever holds this: a reference cycle
 
@@ -299,6 +299,13 @@ class Decoding(Generic[EventT]):
             expected = plan.content_types[0]
             raise UnexpectedContent(f"expected {expected}, got a body without type and events")
         self._ran_off = True
+
+
+def _closing(generator: Any) -> Awaitable[None]:
+    """Its `aclose`, which begins it if need be: asyncio warns of any that begins as it ends."""
+    with unseen_generators():
+        closing: Awaitable[None] = generator.aclose()
+    return closing
 
 
 def _asked_after(request: Request, last_id: str) -> str | None:

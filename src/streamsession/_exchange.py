@@ -47,6 +47,7 @@ class Exchange(Generic[EventT]):
 
     Attributes:
         reply: What was handed over.
+        stats: What the stream has cost and carried so far.
         ready: Events that `next` would hand over without waiting. All but the last of them may be
             taken by whoever holds the exchange: it is said there how the stream goes on.
     """
@@ -55,9 +56,8 @@ class Exchange(Generic[EventT]):
 
     def __init__(self, plan: Plan[EventT]) -> None:
         self.reply: Reply[EventT] = Reply()
-        self._stats = StreamStats()
-        self._arrived = 0  # events, those that are ready counted
-        self._source = Source(plan, self._stats)
+        self.stats = StreamStats()
+        self._source = Source(plan, self.stats)
         self.ready: deque[EventT] = deque()
         self._plan = plan
         self._decoding: Decoding[EventT] | None = None  # of the attempt under way
@@ -78,20 +78,14 @@ class Exchange(Generic[EventT]):
         """That of the attempt under way; None before it has begun."""
         return self._source.response
 
-    @property
-    def stats(self) -> StreamStats:
-        """What the stream has cost and carried so far."""
-        self._stats.events = self._arrived - len(self.ready)
-        return self._stats
-
     async def next(self) -> EventT:
         """The next event; raises StopAsyncIteration once the stream has proved itself complete."""
         if not self.ready:
             await self._run(Decoding.fill)
-            self._arrived += len(self.ready)
+            self.stats.count(self.ready)
             self._source.skipping_since = 0.0
             self._backoff.failures = 0
-            if self._source.clocks.waited or self._stats.time_to_first_event is None:
+            if self._source.clocks.waited or self.stats.time_to_first_event is None:
                 self._note_wait()
         event = self.ready.popleft()
         if not self.ready:  # only the last of those that came together can be the final one
@@ -102,7 +96,7 @@ class Exchange(Generic[EventT]):
 
     def _note_wait(self) -> None:
         """An event was waited for, and is here."""
-        stats = self._stats
+        stats = self.stats
         stats.longest_gap = max(stats.longest_gap, self._source.clocks.waited)
         self._source.clocks.begin("idle")
         if stats.time_to_first_event is None:
@@ -161,7 +155,7 @@ class Exchange(Generic[EventT]):
         await self._connect(self._plan.request)
         self._decoding = Decoding(
             self._plan,
-            self._stats,
+            self.stats,
             self.reply,
             self._source,
             resume=self._resume,
@@ -204,7 +198,7 @@ class Exchange(Generic[EventT]):
         if not self._plan.request.replayable:
             return None
         said = self._decoding.reconnection_time if self._decoding is not None else None
-        delay = self._backoff.delay(error, attempts=self._stats.attempts, reconnection_time=said)
+        delay = self._backoff.delay(error, attempts=self.stats.attempts, reconnection_time=said)
         if delay is not None:
             self._source.log("trying again in %.3f s after %s", delay, type(error).__name__)
         return delay
@@ -218,7 +212,7 @@ class Exchange(Generic[EventT]):
         """The exception, with what had arrived before it."""
         if isinstance(exc, StreamError):
             exc.partial = self.reply
-            exc.attempts = self._stats.attempts
+            exc.attempts = self.stats.attempts
             exc.request_id = self.response.request_id if self.response else None
         if isinstance(exc, StreamError) and self._decoding is not None:
             exc.last_event_id = self._decoding.last_event_id
@@ -236,7 +230,6 @@ class Exchange(Generic[EventT]):
         """From now on whoever reads gets `why`, also a task that is reading already."""
         if self._why is None:
             self._why = why
-            self._arrived -= len(self.ready)
             self.ready = deque()  # not cleared: it tells how far the stream was read
             if self._busy and self._begun:
                 self._source.clocks.interrupt(why)

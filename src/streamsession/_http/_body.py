@@ -21,6 +21,7 @@ _MOST_BUFFERED: Final = 64 * 1024  # pieces of one byte that httpcore may have r
 # A piece costs the library some 10 µs, so these hold the loop as long as opening a stream does.
 _MOST_AT_ONCE: Final = 16
 _ENOUGH: Final = 64 * 1024  # bytes, as many as httpcore reads at a time
+_MOST_TURNS: Final = 100  # for others, in a row; closing a broken connection takes about five
 
 
 class Body:
@@ -36,7 +37,9 @@ class Body:
     def __init__(self, pieces: AsyncIterator[bytes]) -> None:
         self._pieces = pieces
         self._begun: Begun[bytes] | None = None  # the next piece, which must be waited for
-        self._may_begin = is_asyncio()  # elsewhere a clock has to be set before
+        self._may_begin: bool | None = (
+            None  # elsewhere than on asyncio, a clock has to be set before
+        )
         self._is_suspended = False  # the library's generators are, in the middle of the body
 
     def read_now(self) -> bytes | None:
@@ -44,6 +47,8 @@ class Body:
 
         None if `read` is to tell: then it must be awaited next, in the same task.
         """
+        if self._may_begin is None:
+            self._may_begin = is_asyncio()
         if not self._may_begin:
             return None
         self._is_suspended = False
@@ -119,7 +124,7 @@ class UnscopedBody(Body):
             while len(pieces) < _MOST_AT_ONCE and size < _ENOUGH:
                 try:
                     steps = steps or anext(self._pieces).__await__()
-                    self.arriving = next(steps)
+                    self.arriving = _stepped(steps)
                 except StopIteration as end:
                     pieces.append(end.value)
                     size += len(end.value)
@@ -146,7 +151,7 @@ class UnscopedBody(Body):
     async def read(self) -> bytes:
         """What arrives next; b"" at the end of the body. If cancelled, it is still to be closed."""
         while (data := self.read_now()) is None:
-            if self.arriving is None:  # it is only for others to have their turn
+            if self.arriving is None:
                 await asyncio.sleep(0)
                 continue
             with suppress(Exception):  # which is for the library to see
@@ -162,6 +167,19 @@ class UnscopedBody(Body):
             self.arriving.exception()  # nobody else will see it
         with suppress(_Left, StopAsyncIteration):
             await Begun(steps, steps.throw(_Left()))
+
+
+def _stepped(steps: Generator[Any, Any, bytes]) -> asyncio.Future[Any] | None:
+    """Let the library go on until it waits for a future; None if that takes too long.
+
+    A turn that it gives to others may be in a scope, such as the one in which it closes what broke:
+    the consumer must not go on in there.
+    """
+    for _ in range(_MOST_TURNS):
+        future: asyncio.Future[Any] | None = next(steps)
+        if future is not None:
+            return future
+    return None
 
 
 def body_of(raw: Any) -> Body:

@@ -48,7 +48,7 @@ class HTTPTransport(httpx.AsyncHTTPTransport):
         """Nothing is opened before the first request.
 
         Args:
-            limits: Of all its connections together; requests beyond them wait.
+            limits: Of all its connections together: whoever uses it keeps within them.
             verify: Whom to trust; None trusts whom httpx does.
         """
         # Instead of what httpx's own makes for itself, which is asked for no more than this.
