@@ -37,9 +37,7 @@ class Body:
     def __init__(self, pieces: AsyncIterator[bytes]) -> None:
         self._pieces = pieces
         self._begun: Begun[bytes] | None = None  # the next piece, which must be waited for
-        self._may_begin: bool | None = (
-            None  # elsewhere than on asyncio, a clock has to be set before
-        )
+        self._may_begin: bool | None = None  # before a clock is set: on asyncio only
         self._is_suspended = False  # the library's generators are, in the middle of the body
 
     def read_now(self) -> bytes | None:
