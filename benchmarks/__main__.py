@@ -20,7 +20,9 @@ _HERE: Final = Path(__file__).parent
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the workloads that are asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What streams cost.")
-    parser.add_argument("--quick", action="store_true", help="about a minute instead of ten")
+    parser.add_argument(
+        "--quick", action="store_true", help="about a minute and a half instead of twelve"
+    )
     parser.add_argument("--rounds", type=int, help="of each row, at most; 7, or 2 if it is quick")
     parser.add_argument("--only", nargs="+", default=(), metavar="WORKLOAD", help="by their names")
     options = parser.parse_args(arguments)
@@ -29,9 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"no such workload: {', '.join(unknown)}; there are: {', '.join(known)}")
     rounds = options.rounds or (2 if options.quick else 7)
     results: dict[str, Table] = {}
-    with server() as url:
+    with server() as address:
         for name in options.only or known:
-            results[name] = measured(known[name], url, rounds=rounds, quick=options.quick)
+            results[name] = measured(known[name], address, rounds=rounds, quick=options.quick)
             print(table_of(results[name]), flush=True)
     print(demands(results))
     if not options.quick and results.keys() == known.keys():

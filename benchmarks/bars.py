@@ -15,21 +15,25 @@ class Bar:
 
     Attributes:
         workload: Its title.
-        claim: What is demanded.
+        claim: What is demanded; or only compared, where that helps to judge a demand.
         value: What the run gave.
-        limit: What it is to be.
+        limit: What it is to be; None if nothing was demanded.
         at_least: Whether it is to be that or more, instead of that or less.
+        unit: Of the value; "" if it is a ratio.
     """
 
     workload: str
     claim: str
     value: float
-    limit: float
+    limit: float | None = None
     at_least: bool = False
+    unit: str = ""
 
     @property
-    def is_met(self) -> bool:
-        """Whether the run gave what is demanded."""
+    def is_met(self) -> bool | None:
+        """Whether the run gave what is demanded; None if nothing is."""
+        if self.limit is None:
+            return None
         return self.value >= self.limit if self.at_least else self.value <= self.limit
 
 
@@ -69,30 +73,34 @@ def _burst_50(table: Table) -> Iterator[Bar]:
 
 def _paced(table: Table) -> Iterator[Bar]:
     yield from _to_floor(table, "httpx", 1.05)
-    yield from _to_floor(table, "aiohttp", 1.05)
     yield _peer(table, Row("openai", "openai", "httpx2"), Row("openai", OURS, "aiohttp"), 4)
+    yield _peer(table, Row("openai", "openai", "aiohttp"), Row("openai", OURS, "aiohttp"))
 
 
 def _to_floor(table: Table, over: str, limit: float) -> Iterator[Bar]:
     """Ours against the floor, on the bytes of each API."""
     for row in table.rounds:
-        ratio = table.ratio(row, FLOOR)
-        if row.name == OURS and row.over == over and ratio is not None:
+        if row.name == OURS and row.over == over:
+            ratio = table.best(row) / table.best(row._replace(name=FLOOR))
             claim = f"ours ≤ {limit} × floor over {over}, {bytes_of(row)}"
             yield Bar(table.workload.title, claim, ratio, limit)
 
 
 def _sdks(table: Table, **limits: float) -> Iterator[Bar]:
-    """Each SDK against ours: with the SDK's own classes on both sides, and with our user's own."""
+    """Each SDK against ours: with classes as a user would declare them, and with the SDK's own.
+
+    With the latter, anthropic costs less than the demanded multiple of the floor, too.
+    """
     for name, limit in limits.items():
-        for ours in (OURS, "ours, own classes"):
+        for ours in ("ours, own classes", OURS):
             yield _peer(table, Row(name, name, "httpx2"), Row(name, ours, "httpx"), limit)
 
 
-def _peer(table: Table, peer: Row, ours: Row, limit: float) -> Bar:
+def _peer(table: Table, peer: Row, ours: Row, limit: float | None = None) -> Bar:
     """An SDK against ours, on the same bytes."""
     ratio = table.best(peer) / table.best(ours)
-    claim = f"{peer.name} over {peer.over} ≥ {limit} × {ours.name} over {ours.over}"
+    sign = "÷" if limit is None else f"≥ {limit} ×"
+    claim = f"{peer.name} over {peer.over} {sign} {ours.name} over {ours.over}"
     return Bar(table.workload.title, claim, ratio, limit, at_least=True)
 
 
@@ -102,7 +110,7 @@ def _memory(table: Table) -> Iterator[Bar]:
         if row.name == OURS and row.over == "httpx":
             besides = table.best(row) - table.best(row._replace(name=FLOOR))
             claim = f"ours ≤ floor + 8 KiB over httpx, {bytes_of(row)}"
-            yield Bar(table.workload.title, claim, besides, 8)
+            yield Bar(table.workload.title, claim, besides, 8, unit="KiB more")
 
 
 def _fastest(table: Table, limit: float) -> Iterator[Bar]:
@@ -114,8 +122,14 @@ def _fastest(table: Table, limit: float) -> Iterator[Bar]:
 
 
 def _import(table: Table) -> Iterator[Bar]:
-    ours, floor = (table.best(Row("", name)) for name in (OURS, FLOOR))
-    yield Bar(table.workload.title, "ours ≤ 1.1 × httpx and pydantic", ours / floor, 1.1)
+    """By what declaring costs: nothing is imported before anything is used of it."""
+    for variation, claim, limit in (
+        ("", "ours ≤ 1.1 × httpx and pydantic, an event and a client declared", 1.1),
+        (", read", "ours ÷ httpx and pydantic, a stream read", None),
+        (", alone", "ours ÷ httpx and pydantic, imported alone", None),
+    ):
+        ours, floor = (table.best(Row("", f"{name}{variation}")) for name in (OURS, FLOOR))
+        yield Bar(table.workload.title, claim, ours / floor, limit)
 
 
 def _streams(few: Table, many: Table) -> Bar:

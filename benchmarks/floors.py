@@ -10,9 +10,9 @@ nothing is kept, and events are counted where they are made: no generator hands 
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 import httpx
@@ -20,7 +20,7 @@ from httpx_aiohttp import AiohttpTransport
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from .reading import Open, Read, Reading
+from .reading import Address, Open, Read, Reading
 
 __all__ = [
     "API",
@@ -28,11 +28,15 @@ __all__ = [
     "NO_TIMEOUT",
     "Answer",
     "KeptAnswer",
+    "Transport",
     "aiohttp_transport",
     "http2_transport",
     "over_httpx",
     "over_socket",
 ]
+
+Transport: TypeAlias = Callable[[Address], httpx.AsyncBaseTransport]
+"""Makes a transport to a server."""
 
 LIMITS: Final = httpx.Limits(max_connections=1000, max_keepalive_connections=20)  # as ours
 NO_TIMEOUT: Final = httpx.Timeout(None)
@@ -122,30 +126,34 @@ class KeptAnswer(Answer):
         return super().end()
 
 
-def aiohttp_transport() -> httpx.AsyncBaseTransport:
-    """The transport over aiohttp, for as many connections as ours makes."""
+def aiohttp_transport(_: Address) -> httpx.AsyncBaseTransport:
+    """That of httpx-aiohttp, for as many connections as ours makes."""
     return AiohttpTransport(limits=LIMITS)
 
 
-def http2_transport() -> httpx.AsyncBaseTransport:
-    """The transport over HTTP/2 alone, which needs no TLS to agree on it."""
-    return httpx.AsyncHTTPTransport(http1=False, http2=True, limits=LIMITS)
+def http2_transport(address: Address) -> httpx.AsyncBaseTransport:
+    """That of httpx itself over HTTP/2."""
+    return httpx.AsyncHTTPTransport(http2=True, limits=LIMITS, verify=address.trusted())
 
 
 def over_httpx(
     api: API,
     *,
-    transport: Callable[[], httpx.AsyncBaseTransport | None] = lambda: None,
+    transport: Transport | None = None,
+    over_tls: bool = False,
     answer: Callable[[API], Answer] = Answer,
 ) -> Open:
     """The loop on an `httpx.AsyncClient`, over its own transport or another one."""
 
     @asynccontextmanager
-    async def opened(url: str) -> AsyncGenerator[Read]:
+    async def opened(address: Address) -> AsyncGenerator[Read]:
         client = httpx.AsyncClient(
-            base_url=url, limits=LIMITS, timeout=NO_TIMEOUT, transport=transport()
+            base_url=address.https if over_tls else address.http,
+            limits=LIMITS,
+            timeout=NO_TIMEOUT,
+            transport=transport and transport(address),
         )
-        async with client:
+        async with aclosing(client):  # a session does not enter its client, either
 
             async def read(model: str) -> Reading:
                 reply = answer(api)
@@ -164,15 +172,15 @@ def over_socket(api: API) -> Open:
     """The loop on a socket of asyncio: all it knows of HTTP/1.1 are its chunks."""
 
     @asynccontextmanager
-    async def opened(url: str) -> AsyncGenerator[Read]:
-        address = urlsplit(url)
+    async def opened(address: Address) -> AsyncGenerator[Read]:
+        url = urlsplit(address.http)
         idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
         async def read(model: str) -> Reading:
             if not idle:
-                idle.append(await asyncio.open_connection(address.hostname, address.port))
+                idle.append(await asyncio.open_connection(url.hostname, url.port))
             reader, writer = connection = idle.pop()
-            writer.write(_request(address.netloc, api.path, to_json(api.body(model))))
+            writer.write(_request(url.netloc, api.path, to_json(api.body(model))))
             head = await reader.readuntil(b"\r\n\r\n")
             if not head.startswith(b"HTTP/1.1 200 "):
                 raise ConnectionError(head)

@@ -3,7 +3,8 @@
 What is counted is CPU time of that process, all its threads included, for each token that the
 server sent, so that it makes no difference how many objects a client makes of it. Before each
 measurement rubbish is collected; the collector stays on, as it is for a user. Each measure has
-opened its client and read before the first one.
+opened its client and read before the first one; and where one stream is measured, a short one was
+read just before, so that its connection is there: those that are idle for long are closed.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from .reading import Open, Read, Reading, order, settle
+from .reading import Address, Open, Read, Reading, order, settle
 
 __all__ = ["Measure", "Row", "Values", "alone", "burst", "held", "imported", "paced", "short"]
 
@@ -44,13 +45,13 @@ class Row(NamedTuple):
 Values: TypeAlias = dict[str, float]
 """What one measurement gave, by the names of columns."""
 
-Measure: TypeAlias = Callable[[Row, str], AsyncGenerator[Values]]
-"""Measures a row against the server at this URL, once for each item."""
+Measure: TypeAlias = Callable[[Row, Address], AsyncGenerator[Values]]
+"""Measures a row against the server there, once for each item."""
 
 
-def _opened(row: Row, url: str) -> AbstractAsyncContextManager[Read]:
+def _opened(row: Row, address: Address) -> AbstractAsyncContextManager[Read]:
     contenders: dict[str, Open] = import_module(f".apis.{row.of}", __package__).CONTENDERS
-    return contenders[f"{row.name}/{row.over.partition(',')[0]}"](url)
+    return contenders[f"{row.name}/{row.over.partition(',')[0]}"](address)
 
 
 def _check(reading: Reading, tokens: int) -> None:
@@ -58,13 +59,19 @@ def _check(reading: Reading, tokens: int) -> None:
         raise AssertionError(f"{tokens} tokens were sent, {reading.events} events came")
 
 
+def _check_all(answers: int, streams: int) -> None:
+    if answers != streams:
+        raise AssertionError(f"of {streams} streams, {answers} were open")
+
+
 def burst(model: str, *, tokens: int, per: int = 0) -> Measure:
     """An answer that is there at once; its cost is that per token, or per so much else."""
 
-    async def measure(row: Row, url: str) -> AsyncGenerator[Values]:
-        async with _opened(row, url) as read:
+    async def measure(row: Row, address: Address) -> AsyncGenerator[Values]:
+        async with _opened(row, address) as read:
             _check(await read(model), tokens)
             while True:
+                await read("burst-1-1")
                 gc.collect()
                 began = time.process_time()
                 reading = await read(model)
@@ -78,10 +85,10 @@ def burst(model: str, *, tokens: int, per: int = 0) -> Measure:
 def short(*, streams: int) -> Measure:
     """Answers of one token, one after the other on a connection that is kept alive."""
 
-    async def measure(row: Row, url: str) -> AsyncGenerator[Values]:
-        async with _opened(row, url) as read:
-            reading = await read("burst-1-1")
+    async def measure(row: Row, address: Address) -> AsyncGenerator[Values]:
+        async with _opened(row, address) as read:
             while True:
+                reading = await read("burst-1-1")
                 gc.collect()
                 waits: list[float] = []
                 began = time.process_time()
@@ -104,8 +111,8 @@ def paced(*, streams: int, rate: float, seconds: float) -> Measure:
     """
     each = round(rate * seconds)  # tokens of an answer, besides the first
 
-    async def measure(row: Row, url: str) -> AsyncGenerator[Values]:
-        async with _opened(row, url) as read:
+    async def measure(row: Row, address: Address) -> AsyncGenerator[Values]:
+        async with _opened(row, address) as read:
             await read("burst-100-1")
             while True:
                 gc.collect()
@@ -114,11 +121,11 @@ def paced(*, streams: int, rate: float, seconds: float) -> Measure:
                     tasks = [group.create_task(_read(read, "paced")) for _ in range(streams)]
                     await settle()
                     opened, since = time.process_time(), time.monotonic()
-                    await order(url, f"/pace/{rate}/{seconds}")
+                    _check_all(await order(address, f"/pace/{rate}/{seconds}"), streams)
                     busy = (time.process_time() - opened) / (time.monotonic() - since)
                     await settle()
                     told = time.process_time()
-                    await order(url, "/finish")
+                    await order(address, "/finish")
                 spent = time.process_time() - began
                 for task in tasks:
                     _check(task.result(), each + 1)
@@ -138,34 +145,36 @@ async def _read(read: Read, model: str) -> Reading:
 def held(*, streams: int) -> Measure:
     """What each of many streams holds while nothing comes: `traced` by Python, and in all, in KiB.
 
-    Only the first measurement counts: later ones find memory that was in use before.
+    All have handed over what came with the first token, and wait for the second. Only the first
+    measurement counts: later ones find memory that was in use before.
     """
 
-    async def measure(row: Row, url: str) -> AsyncGenerator[Values]:
-        async with _opened(row, url) as read:
-            await read("burst-100-1")
-            resident = await _growth(read, streams, _resident)
-            tracemalloc.start()
-            await _growth(read, 1, _traced)
-            traced = await _growth(read, streams, _traced)
-            yield {"traced": traced / streams / 1024, "resident": resident / streams / 1024}
+    async def measure(row: Row, address: Address) -> AsyncGenerator[Values]:
+        resident = await _growth(row, address, streams, _resident)
+        tracemalloc.start()
+        traced = await _growth(row, address, streams, _traced)
+        yield {"traced": traced / streams / 1024, "resident": resident / streams / 1024}
 
     return measure
 
 
-async def _growth(read: Read, streams: int, size: Callable[[], int]) -> int:
-    """How much larger it is while so many streams are open."""
-    gc.collect()
-    before = size()
-    tasks = [asyncio.create_task(_read(read, "paced")) for _ in range(streams)]
-    await settle()
-    gc.collect()
-    grown = size() - before
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
-    await settle()
-    return grown
+async def _growth(row: Row, address: Address, streams: int, size: Callable[[], int]) -> int:
+    """How much larger it is while so many streams of one client are open."""
+    async with _opened(row, address) as read:
+        await read("burst-100-1")
+        gc.collect()
+        before = size()
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_read(read, "paced")) for _ in range(streams)]
+            await settle()
+            gc.collect()
+            grown, told = size() - before, time.perf_counter()
+            _check_all(await order(address, "/finish"), streams)
+        for task in tasks:
+            _check(task.result(), 1)
+            if task.result().first > told:
+                raise AssertionError("a stream had not handed over its first event")
+        return grown
 
 
 def _traced() -> int:
@@ -173,15 +182,15 @@ def _traced() -> int:
 
 
 def _resident() -> int:
-    """Bytes of memory in use, as Linux tells it (`man 5 proc_pid_statm`)."""
+    """Bytes of memory in use, as Linux tells it (`man 5 proc_pid_statm`), but for files."""
     pages = Path("/proc/self/statm").read_text(encoding="ascii").split()
-    return int(pages[1]) * os.sysconf("SC_PAGE_SIZE")
+    return (int(pages[1]) - int(pages[2])) * os.sysconf("SC_PAGE_SIZE")
 
 
 def alone(*, events: int, per_chunk: int) -> Measure:
     """A decoder, on a body that is in memory already."""
 
-    async def measure(row: Row, _: str) -> AsyncGenerator[Values]:
+    async def measure(row: Row, _: Address) -> AsyncGenerator[Values]:
         decoders: Any = import_module(".decoders", __package__)
         chunks = decoders.chunks_of(row.of, events=events, per_chunk=per_chunk)
         decode = decoders.DECODERS[row.of][row.name]
@@ -200,11 +209,12 @@ def imported(statements: dict[str, str]) -> Measure:
     """Statements, in an interpreter of their own; `cpu` is in milliseconds.
 
     Whatever they import is compiled by the end of the first round, as it is where it is installed.
+    Those that ask the server find its URL in their environment.
     """
 
-    async def measure(row: Row, _: str) -> AsyncGenerator[Values]:
+    async def measure(row: Row, address: Address) -> AsyncGenerator[Values]:
         command = [sys.executable, "-c", statements[row.name]]
-        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", "URL": address.http}
         while True:
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
             child = await asyncio.create_subprocess_exec(*command, env=environment)

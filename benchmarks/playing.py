@@ -40,8 +40,13 @@ class Paced:
         """Send it no more, if it was one of them."""
         self._answers.pop(answer, None)
 
-    def obey(self, order: str) -> None:
-        """`/pace/RATE/SECONDS`, each so many tokens a second, or `/finish`."""
+    def obey(self, order: str) -> int:
+        """`/pace/RATE/SECONDS`, each so many tokens a second, or `/finish`.
+
+        Returns:
+            How many answers there were.
+        """
+        number = len(self._answers)
         match order.split("/")[1:]:
             case ["pace", rate, seconds]:
                 self._pace(float(rate), float(seconds))
@@ -49,6 +54,7 @@ class Paced:
                 for answer, path in self._answers.items():
                     answer.send(APIS[path].closing, ended=True)
                 self._answers.clear()
+        return number
 
     def _pace(self, rate: float, seconds: float) -> None:
         """Evenly, one after the other; the loop waits meanwhile, as its own clock is too coarse."""

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -25,12 +26,21 @@ much. A server in a process of its own plays ready-made bytes over loopback; eve
 in a process of its own, and the rows of a table are measured in turns. A row shows its best round;
 the spread is how far above it the median was.
 
-The **floor** is what one writes by hand for the API, on the same transport: `floors.py`. On the
+The **floor** is what one writes by hand for the API, on the same library: `floors.py`. On the
 bytes of OpenAI and Anthropic, the floor, **ours** and the SDK all hand over objects of the SDK's
 own classes; with "own classes", of a few that one would declare for oneself; "neutral events" are
 those of the examples. Costs are per token that the server sent, so that it makes no difference how
 many objects a client makes of it. `÷ floor` and `÷ ours` compare on the same bytes and over the
-same transport; for the SDKs, which stand on httpx2, over httpx.
+same library; over httpx what stands on httpx2, as the SDKs do, or on a socket.
+
+Every client stands on its library as that comes: the floor over httpx on httpx's own transport,
+**ours** on the one it brings, which is httpx on other sockets. "floor, our transport" is the loop
+of the floor on the transport of the session: what it gains is the transport's, and how ours
+compares with it stands below the table. "ours, httpx.AsyncClient" is a session that was handed
+httpx's own client, and so stands on what the floor does. Over aiohttp, the floor has the transport
+of httpx-aiohttp, and the SDKs their own copy of that. "http2" is HTTP/2 over TLS with all streams
+in one connection; there the floor has httpx's own. SDKs and sessions have their default settings,
+so only these watch a clock.
 """
 
 
@@ -46,7 +56,19 @@ def table_of(table: Table) -> str:
         costs = _number(table.best(row)), *(_ratio(table.ratio(row, to)) for to in (FLOOR, OURS))
         others = (_number(table.best(row, column)) for column in rest)
         lines.append(_line(*names, row.over, *costs, f"{table.spread(row):.0f} %", *others))
-    return "\n".join([f"## {workload.title}", "", workload.about, "", *lines, ""])
+    notes = [f"{note}\n" for note in _on_our_transport(table)]
+    return "\n".join([f"## {workload.title}", "", workload.about, "", *lines, "", *notes])
+
+
+def _on_our_transport(table: Table) -> Iterator[str]:
+    """What ours costs besides its transport."""
+    ratios: list[str] = []
+    for row in table.rounds:
+        if row.name == f"{FLOOR}, our transport":
+            ratio = table.best(row._replace(name=OURS)) / table.best(row)
+            ratios.append(f"{ratio:.2f} over {row.over} on {bytes_of(row)}")
+    if ratios:
+        yield f"Ours ÷ floor, both on our transport: {', '.join(ratios)}."
 
 
 def demands(results: Results) -> str:
@@ -64,7 +86,8 @@ def page(results: Results, *, picture: str) -> str:
 
 def _conditions() -> Iterator[str]:
     yield f"- {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-    yield f"- {platform.python_implementation()} {platform.python_version()}, {platform.system()}"
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    yield f"- {python}, {ssl.OPENSSL_VERSION}, {platform.system()}"
     yield f"- {os.cpu_count()} × {_processor()}"
     yield "- " + ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
 
@@ -80,7 +103,8 @@ def _processor() -> str:
 
 
 def _demand(bar: Bar) -> str:
-    return _line(bar.workload, bar.claim, _number(bar.value), "yes" if bar.is_met else "**no**")
+    met = {True: "yes", False: "**no**", None: "not demanded"}[bar.is_met]
+    return _line(bar.workload, bar.claim, f"{_number(bar.value)} {bar.unit}".strip(), met)
 
 
 def _line(*cells: str) -> str:

@@ -34,18 +34,18 @@ class Table:
         return 100 * (median / self.best(row) - 1)
 
     def ratio(self, row: Row, name: str) -> float | None:
-        """How many times the cost of who of this name is closest to a row; None if nobody has it.
+        """How many times the cost of who of this name is closest to a row; None if nobody is.
 
-        Closest is on the same bytes, then over the same transport, then with the same variation.
-        The SDKs stand on httpx2, which nobody else does: closest to it is httpx.
+        It reads the same bytes. Closest is who stands on the same library, then who has the same
+        variation. The SDKs stand on httpx2, which nobody else does: closest to it is httpx.
         """
         wanted = "" if _kind(row) == name else _variation(row)
 
         def distance(other: Row) -> tuple[bool, ...]:
             varies = _variation(other) != wanted, bool(_variation(other))
-            return other.of != row.of, other.over != row.over, other.over != "httpx", *varies
+            return other.over != row.over, other.over != "httpx", *varies
 
-        rivals = [each for each in self.rounds if _kind(each) == name]
+        rivals = [each for each in self.rounds if _kind(each) == name and each.of == row.of]
         return self.best(row) / self.best(min(rivals, key=distance)) if rivals else None
 
 

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
+from .reading import Address
 from .results import Table
 from .server import serve
 from .worker import work
@@ -38,18 +39,18 @@ def _process(
 
 
 @contextmanager
-def server() -> Generator[str]:
-    """The URL of a server."""
+def server() -> Generator[Address]:
+    """Where a server is."""
     with _process(serve) as pipe:
         yield pipe.recv()
 
 
-def measured(workload: Workload, url: str, *, rounds: int, quick: bool) -> Table:
+def measured(workload: Workload, address: Address, *, rounds: int, quick: bool) -> Table:
     """Every row of a workload measured in its turn, so many times."""
     table = Table(workload, {row: [] for row in workload.rows})
     with ExitStack() as stack:
         workers = [
-            stack.enter_context(_process(work, workload.name, number, url, quick=quick))
+            stack.enter_context(_process(work, workload.name, number, address, quick=quick))
             for number in range(len(workload.rows))
         ]
         for _ in range(min(rounds, workload.rounds)):

@@ -1,4 +1,4 @@
-"""The server's side of HTTP/2 without TLS, for clients that know they can begin with it."""
+"""The server's side of HTTP/2, over whatever carries its bytes."""
 
 import asyncio
 from collections import deque
@@ -40,7 +40,7 @@ class HTTP2:
                 case StreamEnded(stream_id=number):
                     self._streams[number].answer(self._paced)
                 case StreamReset(stream_id=number):
-                    self._paced.drop(self._streams.pop(number))
+                    self._forget(number)
                 case WindowUpdated():
                     for stream in tuple(self._streams.values()):
                         stream.flush()
@@ -48,9 +48,23 @@ class HTTP2:
                     pass
         self.write()
 
+    def drop(self) -> None:
+        """The connection was lost, and all that was under way."""
+        for number in tuple(self._streams):
+            self._forget(number)
+
     def write(self) -> None:
         """Hand to the transport what there is to send."""
         self._transport.write(self.http.data_to_send())
+
+    def end(self, number: int) -> None:
+        """End an answer."""
+        self.http.end_stream(number)
+        del self._streams[number]
+
+    def _forget(self, number: int) -> None:
+        if stream := self._streams.pop(number, None):
+            self._paced.drop(stream)
 
 
 class Stream:
@@ -94,5 +108,4 @@ class Stream:
             if rest := piece[room:]:
                 self._pieces.appendleft(rest)
         if self._ended:
-            self._http.end_stream(self._number)
-            self._ended = False
+            self._connection.end(self._number)

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import logging
 import signal
+import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeAlias
@@ -334,4 +335,115 @@ def test_a_stream_outlives_its_loop(
             await anext(stream)
 
     run(main, server.url)
+    kept.everything.clear()
+
+
+class Polite(Acme):
+    """Takes its leave."""
+
+    farewells = 0
+
+    async def disconnect(self) -> None:
+        await anyio.lowlevel.checkpoint()
+        self.farewells += 1
+
+
+@on_every_loop
+@pytest.mark.parametrize("way", ["begun", "entered", "read", "unused"])
+def test_a_session_that_was_never_left_is_left_as_the_loop_ends(
+    server: ScriptedServer,
+    run: Callable[[Main, str], None],
+    caplog: pytest.LogCaptureFixture,
+    way: str,
+) -> None:
+    sessions: list[Polite] = []
+    kept = Kept()
+
+    async def main(url: str) -> None:
+        session = await Polite(base_url=url).__aenter__()
+        sessions.append(session)
+        kept.everything.append(stream := session.stream())
+        if way == "entered":
+            await stream.__aenter__()
+        if way == "read":
+            await anext(stream)
+        if way == "begun":  # and ended
+            await anext(stream)
+            await stream.aclose()
+
+    with caplog.at_level(logging.DEBUG, "streamsession"):
+        run(main, server.url)
+    assert sessions[0].farewells == 1
+    assert [line for line in caplog.messages if "failed:" in line] == []
+    kept.everything.clear()
+
+
+@on_asyncio
+def test_a_session_that_was_dropped_is_left_when_it_is_collected(
+    server: ScriptedServer, run: Callable[[Main, str], None]
+) -> None:
+    async def main(url: str) -> None:
+        session = await Acme(base_url=url).__aenter__()
+        stream = session.stream()
+        await anext(stream)
+        del session, stream
+        gc.collect()
+        with anyio.fail_after(20):
+            await server.until_closed(0)
+
+    run(main, server.url)
+
+
+@on_every_loop
+def test_a_session_that_was_left_has_nothing_to_do_as_the_loop_ends(
+    server: ScriptedServer, run: Callable[[Main, str], None]
+) -> None:
+    sessions: list[Polite] = []
+
+    async def main(url: str) -> None:
+        async with Polite(base_url=url) as session:
+            sessions.append(session)
+
+    run(main, server.url)
+    assert sessions[0].farewells == 1
+    assert gc.collect() >= 0
+    assert server.connections == []
+
+
+class Unreachable(Polite):
+    async def connect(self) -> None:
+        raise LookupError("no server")
+
+
+@on_every_loop
+def test_a_session_that_could_not_be_entered_is_not_left_as_the_loop_ends(
+    server: ScriptedServer, run: Callable[[Main, str], None]
+) -> None:
+    sessions: list[Unreachable] = []
+
+    async def main(url: str) -> None:
+        sessions.append(Unreachable(base_url=url))
+        with pytest.raises(LookupError):
+            await sessions[0].__aenter__()
+
+    run(main, server.url)
+    assert sessions[0].farewells == 0
+
+
+@on_every_loop
+def test_a_session_of_another_thread_is_left_as_the_loop_there_ends(
+    server: ScriptedServer, run: Callable[[Main, str], None]
+) -> None:
+    sessions: list[Polite] = []
+
+    async def main(url: str) -> None:
+        sessions.append(await Polite(base_url=url).__aenter__())
+        kept.everything.append(stream := sessions[0].stream())
+        await anext(stream)
+
+    kept = Kept()
+    thread = threading.Thread(target=run, args=(main, server.url))
+    thread.start()
+    thread.join()
+    assert sessions[0].farewells == 1
     kept.everything.clear()

@@ -306,7 +306,7 @@ def test_no_room_is_too_large(name: str) -> None:
 
 
 def test_what_a_copier_needs_grows_on_purpose_only() -> None:
-    assert sum(map(lines_of_code, CORE)) < 3300
+    assert sum(map(lines_of_code, CORE)) < 3550
 
 
 # Importing it
@@ -345,7 +345,7 @@ def test_using_it_loads_no_test_tools_and_no_other_library() -> None:
 @pytest.mark.parametrize("room", TRANSPORTS)
 def test_using_a_transport_loads_its_library_only(room: str) -> None:
     loaded = loaded_by(f"streamsession.{room}")
-    assert loaded & OPTIONAL == {TRANSPORTS[room]}
+    assert loaded & OPTIONAL - {"trio"} == {TRANSPORTS[room]}  # httpcore loads trio where it is
 
 
 @cache

@@ -216,8 +216,8 @@ async def test_closing_it_just_as_an_event_arrives_ends_the_one_that_reads(
     async with Acme() as session:
         stream = session.stream()
         assert await anext(stream) == Token(text="Hello")
+        reading = Reading(stream)
         async with anyio.create_task_group() as group:
-            reading = Reading(stream)
             group.start_soon(reading.run)
             await anyio.wait_all_tasks_blocked()
             arriving.set()
@@ -375,6 +375,21 @@ async def test_looking_at_the_reply_after_every_event_reads_each_once(
             _ = stream.reply.text
     assert stream.reply.text == "x" * 100
     assert len(Costly.asked) == 100
+
+
+async def test_its_stats_tell_how_far_it_was_read(respx_mock: respx.MockRouter) -> None:
+    """Also to whoever took them before, and of events that came together."""
+    respx_mock.post(URL).mock(side_effect=mock_stream(token("a") + token("b") + token("c")))
+    async with Acme() as session:
+        stream = session.stream()
+        stats = stream.stats
+        read = [stats.events]
+        with suppress(StreamTruncated):
+            async for _ in stream:
+                read.append(stats.events)  # noqa: PERF401 - what came before a failure counts
+    assert read == [0, 1, 2, 3]
+    assert stats.attempts == 1
+    assert stats is stream.stats
 
 
 async def test_a_stream_that_keeps_no_reply_keeps_nothing(respx_mock: respx.MockRouter) -> None:

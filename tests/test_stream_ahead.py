@@ -1,20 +1,30 @@
 """Events that came together are made ahead, and nothing shows it: each has its turn."""
 
-from collections.abc import AsyncIterator
-from typing import Any
+import copy
+import pickle
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack, nullcontext
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from itertools import count
+from typing import Any, Literal, TypeAlias
 
 import anyio
 import httpx
 import pytest
+from pydantic import BaseModel, Field, PrivateAttr, TypeAdapter, field_validator
+from typing_extensions import TypedDict
 
 from streamsession import (
     AsyncSession,
     DecodeError,
+    Event,
     EventTooLarge,
     RemoteError,
     RetryPolicy,
     ServerSentEvent,
     SessionClosed,
+    Stream,
     StreamError,
     StreamInterrupted,
     StreamTruncated,
@@ -27,6 +37,8 @@ pytestmark = pytest.mark.anyio
 
 ONCE = RetryPolicy(attempts=1)
 PATIENCE = 5.0
+
+AcmeStream: TypeAlias = Stream[Token | Finish]
 
 
 def playing(*steps: Step) -> httpx.MockTransport:
@@ -269,3 +281,216 @@ async def test_a_stream_that_may_be_resumed_ends_with_its_final_event_too() -> N
     async with Resumable(transport=playing(chat("a"), HOLD), retry=ONCE) as session:
         with anyio.fail_after(PATIENCE):
             assert (await session.stream().collect()).text == "a"
+
+
+# Kept as texts
+
+
+class Plain(Event):
+    type: Literal["plain"] = "plain"
+    text: str = ""
+
+
+class Numbered(Event):
+    type: Literal["numbered"] = "numbered"
+    number: int = Field(default_factory=count().__next__)
+
+
+class Validated(Event):
+    type: Literal["validated"] = "validated"
+    number: int = 0
+
+    @field_validator("number")
+    @classmethod
+    def _next(cls, _: int) -> int:
+        return next(NUMBERS)
+
+
+class Finished(BaseModel):
+    number: int = 0
+
+    def model_post_init(self, _: Any, /) -> None:
+        self.number = next(NUMBERS)
+
+
+class Initialised(BaseModel):
+    number: int = 0
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**{**values, "number": next(NUMBERS)})
+
+
+class Private(BaseModel):
+    _number: int = PrivateAttr(default_factory=count().__next__)
+
+
+class Around(BaseModel):
+    inner: list[Numbered] | None = None
+
+
+class Recursive(BaseModel):
+    child: "Recursive | None" = None
+    number: int = Field(default_factory=count().__next__)
+
+
+class Named(BaseModel):
+    """With the names that schemas give to their own parts."""
+
+    type: str = ""
+    metadata: Numbered | None = None
+    serialization: int = 0
+    default_factory: int = 0
+    post_init: int = 0
+    computed_fields: int = 0
+
+
+class Keys(TypedDict):
+    type: str
+    metadata: Numbered
+
+
+@dataclass
+class Data:
+    type: str = ""
+    number: int = dataclass_field(default_factory=count().__next__)
+
+
+@dataclass
+class Made:
+    type: str = ""
+    number: int = 0
+
+    def __post_init__(self) -> None:
+        self.number = next(NUMBERS)
+
+
+class Lazy(BaseModel):
+    numbers: Iterable[int]
+
+
+NUMBERS = count()
+INNER = '{"type": "numbered"}'
+KINDS = [
+    (Plain, '{"text": "a"}'),
+    (Numbered, "{}"),
+    (Validated, '{"number": 1}'),
+    (Plain | Numbered, INNER),
+    (Plain | Validated, '{"type": "validated", "number": 1}'),
+    (Finished, "{}"),
+    (Initialised, "{}"),
+    (Private, "{}"),
+    (Around, f'{{"inner": [{INNER}]}}'),
+    (Recursive, '{"child": {"child": {}}}'),
+    (Named, f'{{"type": "t", "metadata": {INNER}}}'),
+    (Keys, f'{{"type": "t", "metadata": {INNER}}}'),
+    (Data, '{"type": "t"}'),
+    (Made, '{"type": "t"}'),
+    (list[Numbered], f"[{INNER}, {INNER}]"),
+    (dict[str, int], '{"a": 1}'),
+]
+KINDS_THAT_ARE_READ_ONCE = [(Lazy, '{"numbers": [1, 2]}')]
+
+
+def in_one_piece(text: str, *, then: bytes = b"") -> httpx.MockTransport:
+    return httpx.MockTransport(mock_stream(f"data: {text}\n\n".encode() * 100 + then))
+
+
+@pytest.mark.parametrize(("kind", "text"), [*KINDS, *KINDS_THAT_ARE_READ_ONCE])
+async def test_a_reply_has_the_very_events_that_were_handed_over(kind: Any, text: str) -> None:
+    async with Acme(transport=in_one_piece(text)) as session:
+        stream = session.open_stream("GET", "/", events=TypeAdapter(kind), final_events=None)
+        handed_over: list[Any] = []
+        async for event in stream:
+            handed_over.append(event)
+            if len(handed_over) in (1, 2, 63, 64, 65):
+                assert stream.reply.events == handed_over
+    assert len(handed_over) == 100
+    assert stream.reply.events == handed_over
+    assert stream.stats.events == 100
+
+
+@pytest.mark.parametrize(("kind", "text"), KINDS)
+async def test_a_copy_of_a_reply_under_way_has_what_was_handed_over_and_gets_no_more(
+    kind: Any, text: str
+) -> None:
+    async with Acme(transport=in_one_piece(text)) as session:
+        stream = session.open_stream("GET", "/", events=TypeAdapter(kind), final_events=None)
+        handed_over = [await anext(stream), await anext(stream)]
+        ways: list[Callable[[Any], Any]] = [
+            copy.copy,
+            copy.deepcopy,
+            lambda reply: pickle.loads(pickle.dumps(reply)),  # noqa: S301 - our own
+        ]
+        copies = [way(stream.reply) for way in ways]
+        await stream.collect()
+    assert [each.events for each in copies] == [handed_over] * 3
+    assert [each.complete for each in copies] == [False] * 3
+    assert len(stream.reply.events) == 100
+    assert stream.reply.complete
+
+
+@pytest.mark.parametrize("read", [0, 1, 63, 64, 65, 99])
+async def test_events_that_were_not_handed_over_are_in_no_reply(read: int) -> None:
+    ends: list[Callable[[AcmeStream, Acme], Awaitable[object]]] = [
+        lambda stream, _: stream.aclose(),
+        lambda _, session: session.__aexit__(None, None, None),
+    ]
+    for end in ends:
+        session = Acme(transport=in_one_piece('{"type": "token", "text": "x"}', then=FINISH))
+        async with AsyncExitStack() as stack:
+            await session.__aenter__()
+            stack.push_async_callback(session.__aexit__, None, None, None)
+            stream = session.stream()
+            async with stream:
+                for _ in range(read):
+                    await anext(stream)
+                await end(stream, session)
+                assert stream.reply.text == "x" * read
+                assert stream.stats.events == read
+                assert not stream.reply.complete
+
+
+@pytest.mark.parametrize("number", [62, 63, 64, 65, 128])
+@pytest.mark.parametrize(
+    ("last", "failure"),
+    [
+        (FINISH, None),
+        (b'data: {"type": "token"}\n\n', DecodeError),
+        (b'data: {"error": {"message": "no"}}\n\n', RemoteError),
+        (b"", StreamTruncated),
+    ],
+)
+async def test_what_stands_around_the_end_of_a_batch_has_its_turn(
+    number: int, last: bytes, failure: type[Exception] | None
+) -> None:
+    body = b"".join(token(f"{n} ") for n in range(number)) + last + token("never")
+    if failure is StreamTruncated:
+        body = body.removesuffix(token("never"))
+    texts: list[str] = []
+    async with Acme(transport=httpx.MockTransport(mock_stream(body))) as session:
+        stream = session.stream()
+        with pytest.raises(failure) if failure else nullcontext() as caught:
+            async for text in stream.text():
+                texts.append(text)  # noqa: PERF401 - what comes before a failure counts, too
+    assert texts == [f"{n} " for n in range(number)]
+    assert stream.reply.text == "".join(texts)
+    assert stream.reply.complete is (failure is None)
+    error: Exception | None = caught.value if caught else None
+    assert not isinstance(error, DecodeError) or error.index == number
+
+
+async def test_events_made_again_keep_their_place_among_those_of_unknown_types() -> None:
+    unknown = b'data: {"type": "new"}\n\n'
+    body = (token("a") * 3 + unknown + token("b") * 2) * 30 + FINISH
+    kind = TypeAdapter[Any](Token | Finish | UnknownEvent)
+    async with Acme(
+        transport=httpx.MockTransport(mock_stream(body[:5000], body[5000:]))
+    ) as session:
+        stream = session.open_stream("GET", "/", events=kind, final_events=(Finish,))
+        handed_over: list[Any] = []
+        async for event in stream:
+            handed_over.append(event)
+            if len(handed_over) % 7 == 0:
+                assert stream.reply.events == handed_over
+    assert stream.reply.events == handed_over
+    assert len(handed_over) == 181

@@ -1,15 +1,18 @@
 """The transport of a session: its pools hold together what it may, and each only its share."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
 import httpx
 import pytest
+import respx
 
 from streamsession import Stream
+from streamsession._transport import HTTPTransport
 from streamsession._transport._pools import Pools, Share
 from streamsession.testing import Gate, ScriptedResponse, ScriptedServer
-from tests.acme import FINISH, Acme, Finish, Token, token
+from tests.acme import FINISH, URL, Acme, Finish, Token, token
 
 PATIENCE = 20.0
 
@@ -93,3 +96,81 @@ async def test_streams_beyond_the_share_of_one_have_connections_that_are_used_ag
                         for _ in range(101):
                             group.start_soon(read, session.stream())
         assert len(server.connections) == 101
+
+
+class Loud(httpx.AsyncBaseTransport):
+    """Carries requests over another transport, and reads its bodies aloud."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport, *, anew: bool) -> None:
+        self._transport = transport
+        self._anew = anew
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await self._transport.handle_async_request(request)
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        aloud = Aloud(response.stream)
+        if not self._anew:
+            response.stream = aloud
+            return response
+        return httpx.Response(
+            response.status_code,
+            headers=response.headers,
+            stream=aloud,
+            extensions=response.extensions,
+        )
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+
+class Aloud(httpx.AsyncByteStream):
+    def __init__(self, stream: httpx.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for piece in self._stream:
+            yield piece.replace(b"hello", b"HELLO")
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+@pytest.mark.parametrize("anew", [False, True])
+async def test_what_another_transport_puts_around_its_stream_is_read(*, anew: bool) -> None:
+    with ScriptedServer(ScriptedResponse([token("hello"), FINISH])) as server:
+        transport = Loud(HTTPTransport(httpx.Limits()), anew=anew)
+        async with Acme(base_url=server.url, transport=transport) as session:
+            assert (await session.stream().collect()).text == "HELLO"
+
+
+async def test_it_can_be_entered_and_is_closed_when_left(scripted_server: ScriptedServer) -> None:
+    scripted_server.play(ScriptedResponse([b"Hello"], framing="length"))
+    async with HTTPTransport(httpx.Limits(max_connections=1)) as transport:
+        answer = await transport.handle_async_request(httpx.Request("GET", scripted_server.url))
+        assert await answer.aread() == b"Hello"
+    assert (await scripted_server.until_closed(0)).state == "client closed"
+
+
+async def test_what_patches_the_transport_of_httpx_patches_this_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[httpx.Request] = []
+
+    async def handle(_: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(
+            200, content=token("patched") + FINISH, headers={"content-type": "text/event-stream"}
+        )
+
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", handle)
+    async with Acme() as session:
+        assert (await session.stream().collect()).text == "patched"
+    assert len(asked) == 1
+
+
+async def test_respx_finds_it(respx_mock: respx.MockRouter) -> None:
+    headers = {"content-type": "text/event-stream"}
+    respx_mock.post(URL).respond(content=token("mocked") + FINISH, headers=headers)
+    async with Acme() as session:
+        assert (await session.stream().collect()).text == "mocked"
+        assert (await session.stream().collect()).text == "mocked"

@@ -21,11 +21,10 @@ from pydantic import BaseModel, Discriminator, TypeAdapter
 
 from anthropic_messages import AnthropicMessages
 from streamsession import AsyncSession, Event, Stream
-from streamsession.aiohttp import AiohttpTransport
 
 from ..floors import API, aiohttp_transport, over_httpx, over_socket
-from ..ours import ours
-from ..reading import PROMPT, Open, Read, Reading, counted
+from ..ours import on_a_client, our_aiohttp_transport, our_transport, ours
+from ..reading import PROMPT, Address, Open, Read, Reading, counted
 
 
 class Ping(BaseModel):
@@ -116,9 +115,11 @@ def _anthropic(*, over_aiohttp: bool = False) -> Open:
     """The SDK with its defaults; over aiohttp as it documents it."""
 
     @asynccontextmanager
-    async def opened(url: str) -> AsyncGenerator[Read]:
+    async def opened(address: Address) -> AsyncGenerator[Read]:
         http_client = DefaultAioHttpClient() if over_aiohttp else None
-        async with AsyncAnthropic(base_url=url, api_key="none", http_client=http_client) as client:
+        async with AsyncAnthropic(
+            base_url=address.http, api_key="none", http_client=http_client
+        ) as client:
 
             async def read(model: str) -> Reading:
                 stream = await client.messages.create(
@@ -138,10 +139,13 @@ CONTENDERS: Final[dict[str, Open]] = {
     "floor/socket": over_socket(_API),
     "floor/httpx": over_httpx(_API),
     "floor, own classes/httpx": over_httpx(_OWN_API),
+    "floor, our transport/httpx": over_httpx(_API, transport=our_transport),
     "floor/aiohttp": over_httpx(_API, transport=aiohttp_transport),
     "ours/httpx": ours(Messages),
+    "ours, httpx.AsyncClient/httpx": on_a_client(Messages),
     "ours, own classes/httpx": ours(OwnMessages),
-    "ours/aiohttp": ours(Messages, transport=AiohttpTransport),
+    "floor, our transport/aiohttp": over_httpx(_API, transport=our_aiohttp_transport),
+    "ours/aiohttp": ours(Messages, transport=our_aiohttp_transport),
     "ours, neutral events/httpx": ours(AnthropicMessages),
     "anthropic/httpx2": _anthropic(),
     "anthropic/aiohttp": _anthropic(over_aiohttp=True),

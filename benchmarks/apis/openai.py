@@ -14,11 +14,10 @@ from pydantic import BaseModel, TypeAdapter
 
 from openai_chat import OpenAIChat
 from streamsession import AsyncSession, Event, Stream
-from streamsession.aiohttp import AiohttpTransport
 
 from ..floors import API, aiohttp_transport, over_httpx, over_socket
-from ..ours import ours
-from ..reading import PROMPT, Open, Read, Reading, counted
+from ..ours import on_a_client, our_aiohttp_transport, our_transport, ours
+from ..reading import PROMPT, Address, Open, Read, Reading, counted
 
 
 class Delta(BaseModel):
@@ -77,9 +76,11 @@ def _openai(*, over_aiohttp: bool = False) -> Open:
     """The SDK with its defaults; over aiohttp as it documents it."""
 
     @asynccontextmanager
-    async def opened(url: str) -> AsyncGenerator[Read]:
+    async def opened(address: Address) -> AsyncGenerator[Read]:
         http_client = DefaultAioHttpClient() if over_aiohttp else None
-        async with AsyncOpenAI(base_url=url, api_key="none", http_client=http_client) as client:
+        async with AsyncOpenAI(
+            base_url=address.http, api_key="none", http_client=http_client
+        ) as client:
 
             async def read(model: str) -> Reading:
                 stream = await client.chat.completions.create(
@@ -96,10 +97,13 @@ CONTENDERS: Final[dict[str, Open]] = {
     "floor/socket": over_socket(_API),
     "floor/httpx": over_httpx(_API),
     "floor, own classes/httpx": over_httpx(_api(Chunk)),
+    "floor, our transport/httpx": over_httpx(_API, transport=our_transport),
     "floor/aiohttp": over_httpx(_API, transport=aiohttp_transport),
     "ours/httpx": ours(Chat),
+    "ours, httpx.AsyncClient/httpx": on_a_client(Chat),
     "ours, own classes/httpx": ours(OwnChat),
-    "ours/aiohttp": ours(Chat, transport=AiohttpTransport),
+    "floor, our transport/aiohttp": over_httpx(_API, transport=our_aiohttp_transport),
+    "ours/aiohttp": ours(Chat, transport=our_aiohttp_transport),
     "ours, neutral events/httpx": ours(OpenAIChat),
     "openai/httpx2": _openai(),
     "openai/aiohttp": _openai(over_aiohttp=True),

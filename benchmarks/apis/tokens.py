@@ -15,7 +15,6 @@ import httpx_sse
 from pydantic import BaseModel, Discriminator, TypeAdapter
 
 from streamsession import AsyncSession, Event, Stream
-from streamsession.aiohttp import AiohttpTransport
 
 from ..floors import (
     API,
@@ -27,8 +26,15 @@ from ..floors import (
     over_httpx,
     over_socket,
 )
-from ..ours import collected, ours
-from ..reading import PROMPT, Open, Read, Reading
+from ..ours import (
+    collected,
+    on_a_client,
+    our_aiohttp_transport,
+    our_http2_transport,
+    our_transport,
+    ours,
+)
+from ..reading import PROMPT, Address, Open, Read, Reading
 
 
 class Token(Event):
@@ -94,8 +100,8 @@ async def _validated(
 
 
 @asynccontextmanager
-async def _httpx_sse(url: str) -> AsyncGenerator[Read]:
-    client = httpx.AsyncClient(base_url=url, limits=LIMITS, timeout=NO_TIMEOUT)
+async def _httpx_sse(address: Address) -> AsyncGenerator[Read]:
+    client = httpx.AsyncClient(base_url=address.http, limits=LIMITS, timeout=NO_TIMEOUT)
     async with client:
 
         async def read(model: str) -> Reading:
@@ -108,9 +114,9 @@ async def _httpx_sse(url: str) -> AsyncGenerator[Read]:
 
 
 @asynccontextmanager
-async def _httpx2_sse(url: str) -> AsyncGenerator[Read]:
+async def _httpx2_sse(address: Address) -> AsyncGenerator[Read]:
     limits = httpx2.Limits(max_connections=1000, max_keepalive_connections=20)
-    async with httpx2.AsyncClient(base_url=url, limits=limits, timeout=None) as client:
+    async with httpx2.AsyncClient(base_url=address.http, limits=limits, timeout=None) as client:
 
         async def read(model: str) -> Reading:
             async with client.sse(
@@ -124,14 +130,18 @@ async def _httpx2_sse(url: str) -> AsyncGenerator[Read]:
 CONTENDERS: Final[dict[str, Open]] = {
     "floor/socket": over_socket(_API),
     "floor/httpx": over_httpx(_API),
-    "floor/aiohttp": over_httpx(_API, transport=aiohttp_transport),
+    "floor, our transport/httpx": over_httpx(_API, transport=our_transport),
     "floor, collecting/httpx": over_httpx(_API, answer=KeptAnswer),
     "ours/httpx": ours(Acme),
-    "ours/aiohttp": ours(Acme, transport=AiohttpTransport),
-    "floor/http2": over_httpx(_API, transport=http2_transport),
-    "ours/http2": ours(Acme, transport=http2_transport),
+    "ours, httpx.AsyncClient/httpx": on_a_client(Acme),
     "ours, keep_reply=False/httpx": ours(Acme, keep_reply=False),
     "ours, collect()/httpx": collected(Acme),
+    "floor/aiohttp": over_httpx(_API, transport=aiohttp_transport),
+    "floor, our transport/aiohttp": over_httpx(_API, transport=our_aiohttp_transport),
+    "ours/aiohttp": ours(Acme, transport=our_aiohttp_transport),
+    "floor/http2": over_httpx(_API, transport=http2_transport, over_tls=True),
+    "floor, our transport/http2": over_httpx(_API, transport=our_http2_transport, over_tls=True),
+    "ours/http2": ours(Acme, transport=our_http2_transport, over_tls=True),
     "httpx-sse/httpx": _httpx_sse,
     "httpx2/httpx2": _httpx2_sse,
 }

@@ -21,6 +21,8 @@ from ._json import is_cut_short, parse_json
 from ._plan import Plan, StreamStats
 from ._request import Request
 from ._resume import ReplayFilter
+from ._runtime import unseen_generators
+from ._source import Source
 from ._validate import EventIterator
 
 __all__ = ["Decoding"]
@@ -50,13 +52,11 @@ class Decoding(Generic[EventT]):
         plan: Plan[EventT],
         stats: StreamStats,
         reply: Reply[EventT],
+        source: Source,
         *,
-        read: Callable[[], Awaitable[bytes]],
-        read_at_once: Callable[[], Awaitable[bytes | None]],
         resume: Callable[[StreamError], Awaitable[Request | None]],
-        is_typed: bool,
     ) -> None:
-        """Read with these from a response, which may have named its media type or not."""
+        """Read from the source; `resume` has it go on where its response broke."""
         self.ready: deque[EventT] = deque()
         self.index = -1
         self._frame: Any = None  # the last one read
@@ -65,10 +65,9 @@ class Decoding(Generic[EventT]):
         self._plan = plan
         self._stats = stats
         self._reply = reply
-        self._is_typed = is_typed
+        self._is_typed = bool(source.response and source.response.content_type)
         self._bytes_before = stats.bytes  # those of other attempts
-        self._read = read
-        self._read_at_once = read_at_once
+        self._source = source
         self._resume = resume
         self._decoder = self._new_decoder()
         began_after = plan.request.headers.get("last-event-id", "")
@@ -121,7 +120,7 @@ class Decoding(Generic[EventT]):
         """
         self._frame_before = self._frame
         while self._validation is not None:
-            came = b"" if self._came or self._has_ended else await self._read_at_once()
+            came = b"" if self._came or self._has_ended else await self._source.read_at_once()
             frames = (came and self._cut(came)) or await self._next_frames()
             if len(frames) > _AT_ONCE:
                 frames, self._came = frames[:_AT_ONCE], frames[_AT_ONCE:]
@@ -200,13 +199,12 @@ class Decoding(Generic[EventT]):
     async def aclose(self) -> None:
         """Close what decodes, then what it reads from; nothing is read afterwards."""
         try:
-            close = getattr(self._events, "aclose", None)  # of an async generator, as it should be
-            if close is not None:
-                await close()
+            if hasattr(self._events, "aclose"):  # an async generator, as it should be
+                await _closing(self._events)
         finally:
-            await self._frames.aclose()
+            await _closing(self._frames)
             with suppress(AttributeError):  # it was closed before
-                del self._read, self._read_at_once, self._resume  # of whoever holds this: a cycle
+                del self._resume  # of whoever holds this: a reference cycle
 
     def _truncated(self) -> StreamTruncated:
         """The error of a body that ended before what proves it complete."""
@@ -223,7 +221,7 @@ class Decoding(Generic[EventT]):
             broken: StreamError | None = None
             is_cut, self._tail = True, ()
             try:
-                while data := await self._read():
+                while data := await self._source.read():
                     if frames := self._cut(data):
                         return frames
                 self._tail = self._cut()
@@ -255,13 +253,16 @@ class Decoding(Generic[EventT]):
     def _new_decoder(self) -> Decoder[Any]:
         decoder = self._plan.framing(max_event_bytes=self._plan.max_event_bytes)
         self._skipped_before = self._stats.skipped if hasattr(decoder, "skipped") else None
+        self._decode: Callable[[bytes], Sequence[Any]] = decoder.decode
+        if isinstance(decoder, SSEDecoder) and type(decoder).decode is SSEDecoder.decode:
+            self._decode = decoder.cut  # unless a dialect does more
         return decoder
 
     def _cut(self, data: bytes = b"") -> Sequence[Any]:
         """The frames that some bytes complete, or without any, the end of the body."""
         decoder = self._decoder
         try:
-            return decoder.decode(data) if data else decoder.flush()
+            return self._decode(data) if data else decoder.flush()
         except DecodeError as exc:
             exc.index = self.index + 1  # the decoder counts from the beginning of its response
             raise
@@ -298,6 +299,13 @@ class Decoding(Generic[EventT]):
             expected = plan.content_types[0]
             raise UnexpectedContent(f"expected {expected}, got a body without type and events")
         self._ran_off = True
+
+
+def _closing(generator: Any) -> Awaitable[None]:
+    """Its `aclose`, which begins it if need be: asyncio warns of any that begins as it ends."""
+    with unseen_generators():
+        closing: Awaitable[None] = generator.aclose()
+    return closing
 
 
 def _asked_after(request: Request, last_id: str) -> str | None:

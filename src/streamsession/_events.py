@@ -231,7 +231,7 @@ class Reply(Generic[EventT]):
 
     def _make(self) -> None:
         if self._texts and self._validate is not None:
-            self._ahead += map(self._validate, self._texts)
+            self._ahead += [*map(self._validate, self._texts)]  # all of them, or none
             self._texts.clear()
 
     @property

@@ -3,11 +3,9 @@
 An `Exchange` never refers to the `Stream` that the user holds: when that is dropped, it is seen.
 """
 
-import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Generic
 
@@ -16,7 +14,6 @@ from anyio import move_on_after, sleep
 from anyio.lowlevel import current_token
 from typing_extensions import TypeVar
 
-from ._clocks import Clocks
 from ._decoding import Decoding
 from ._errors import (
     DecodeError,
@@ -30,23 +27,15 @@ from ._events import EventT, Reply
 from ._explain import explain
 from ._http import Response
 from ._plan import Plan, StreamStats
-from ._reports import is_acceptable, refusal
 from ._request import Request
 from ._retry import Backoff
-from ._runtime import AlarmRang, close_within, run_later
+from ._runtime import run_later
+from ._source import Source
 
 __all__ = ["Exchange"]
 
 T = TypeVar("T")
 ExceptionT = TypeVar("ExceptionT", bound=BaseException)
-
-log = logging.getLogger("streamsession")
-
-_EXCERPT_BYTES: Final = 64 * 1024  # of an error body: more than any message, bounded all the same
-_EXCERPT_SECONDS: Final = 1.0
-# The end of the body comes with the final event or right behind it; without it there is no reuse.
-_DRAIN_SECONDS: Final = 0.1
-_DRAIN_BYTES: Final = 64 * 1024
 
 _FINISHED: Final = "the stream is finished: its events are in `reply`; call stream() for another"
 _FAILED: Final = "the stream has failed: what came is in `reply`; call stream() for another"
@@ -58,26 +47,23 @@ class Exchange(Generic[EventT]):
 
     Attributes:
         reply: What was handed over.
-        response: That of the attempt under way; None before it has begun.
+        stats: What the stream has cost and carried so far.
         ready: Events that `next` would hand over without waiting. All but the last of them may be
             taken by whoever holds the exchange: it is said there how the stream goes on.
     """
 
-    _clocks: Clocks
     _loop: object
 
     def __init__(self, plan: Plan[EventT]) -> None:
         self.reply: Reply[EventT] = Reply()
-        self._stats = StreamStats()
-        self._arrived = 0  # events, those that are ready counted
-        self.response: Response | None = None
+        self.stats = StreamStats()
+        self._source = Source(plan, self.stats)
         self.ready: deque[EventT] = deque()
         self._plan = plan
         self._decoding: Decoding[EventT] | None = None  # of the attempt under way
         self._last: object = None  # of the events that came together last, once handed over
         self._begun = 0.0
         self._backoff = Backoff(plan.retry)
-        self._skipping_since = 0.0  # what was read last; 0 if it gave the consumer an event
         self._busy = False  # a task is reading
         self._left: Flag | None = None  # set when it has left, for whoever waits for that
         self._why: Callable[[], SessionError] | None = None  # nothing more comes
@@ -88,19 +74,18 @@ class Exchange(Generic[EventT]):
         await self._run(_stay)
 
     @property
-    def stats(self) -> StreamStats:
-        """What the stream has cost and carried so far."""
-        self._stats.events = self._arrived - len(self.ready)
-        return self._stats
+    def response(self) -> Response | None:
+        """That of the attempt under way; None before it has begun."""
+        return self._source.response
 
     async def next(self) -> EventT:
         """The next event; raises StopAsyncIteration once the stream has proved itself complete."""
         if not self.ready:
             await self._run(Decoding.fill)
-            self._arrived += len(self.ready)
-            self._skipping_since = 0.0
+            self.stats.count(self.ready)
+            self._source.skipping_since = 0.0
             self._backoff.failures = 0
-            if self._clocks.waited or self._stats.time_to_first_event is None:
+            if self._source.clocks.waited or self.stats.time_to_first_event is None:
                 self._note_wait()
         event = self.ready.popleft()
         if not self.ready:  # only the last of those that came together can be the final one
@@ -111,12 +96,12 @@ class Exchange(Generic[EventT]):
 
     def _note_wait(self) -> None:
         """An event was waited for, and is here."""
-        stats = self._stats
-        stats.longest_gap = max(stats.longest_gap, self._clocks.waited)
-        self._clocks.begin("idle")
+        stats = self.stats
+        stats.longest_gap = max(stats.longest_gap, self._source.clocks.waited)
+        self._source.clocks.begin("idle")
         if stats.time_to_first_event is None:
             stats.time_to_first_event = time.monotonic() - self._begun
-            self._log("first event after %.3f s", stats.time_to_first_event)
+            self._source.log("first event after %.3f s", stats.time_to_first_event)
 
     async def _run(self, step: Callable[[Decoding[Any]], Awaitable[T]]) -> T:
         """Take a step in the current attempt, or in another one if that failed before any event."""
@@ -143,7 +128,7 @@ class Exchange(Generic[EventT]):
         except StopAsyncIteration:
             self.reply.complete = True
             try:
-                await self._drain()
+                await self._source.drain()
             finally:
                 self.interrupt(partial(SessionStateError, _FINISHED))
                 await self._end()
@@ -165,83 +150,22 @@ class Exchange(Generic[EventT]):
         if not self._begun:
             self._plan.on_start(self)
             self._loop = current_token().native_token
-            self._clocks = Clocks(self._plan.timeouts)
+            self._source.begin()
             self._begun = time.monotonic()
         await self._connect(self._plan.request)
-        assert self.response is not None  # noqa: S101 - we have just connected
         self._decoding = Decoding(
             self._plan,
-            self._stats,
+            self.stats,
             self.reply,
-            read=self._read,
-            read_at_once=self._read_at_once,
+            self._source,
             resume=self._resume,
-            is_typed=bool(self.response.content_type),
         )
         self.ready = self._decoding.ready
         return self._decoding
 
     async def _connect(self, request: Request) -> None:
-        plan = self._plan
-        self.response = None
-        self._skipping_since = 0.0
-        self._clocks.begin("idle" if self.stats.events else "first_event")
-
-        try:
-            with self._clocks:
-                self._stats.attempts += 1
-                self._log("attempt %d: %s", self._stats.attempts, request.method)
-                self.response = response = await plan.pool.send(
-                    request, headers=plan.headers, connect_timeout=plan.timeouts.connect
-                )
-        except TimedOut as exc:
-            if plan.pool.is_full:
-                exc.add_note("All connections of the pool are in use: close streams, raise limits=")
-            raise
-        status, media, accepted = response.status, response.content_type, plan.content_types
-        if not is_acceptable(status, media, accepted):
-            body = await self._read_up_to(_EXCERPT_BYTES, _EXCERPT_SECONDS)
-            now = plan.retry.clock()
-            raise refusal(status, media, response.headers, body, expected=accepted[0], now=now)
-
-    async def _read_at_once(self) -> bytes | None:
-        """As `_read`, at less cost, what is there or comes next; None if that is to tell.
-
-        That is what a consumer waits for who has handled all events: nothing is on the clocks yet.
-        """
-        response = self.response
-        if response is None or self._skipping_since:
-            return None
-        data = None if response.arriving else response.read_now()
-        if data is None and (arriving := response.arriving):
-            with self._clocks:
-                try:  # noqa: SIM105 - suppress() takes three calls for each event
-                    await arriving
-                except Exception:  # noqa: BLE001, S110 - for the library to see
-                    pass
-            data = response.read_now()
-        if data:
-            self._stats.bytes += len(data)
-            self._skipping_since = time.monotonic()
-        return data
-
-    async def _read(self) -> bytes:
-        assert self.response is not None  # noqa: S101 - a decoding reads from a response
-        if self._skipping_since:
-            self._clocks.waited += time.monotonic() - self._skipping_since
-        with self._clocks:
-            data = await self.response.read()
-        self._stats.bytes += len(data)
-        self._skipping_since = time.monotonic()
-        return data
-
-    async def _read_up_to(self, size: int, seconds: float) -> bytes:
-        """What comes of the body within the time; it ends early once that many bytes have come."""
-        body = bytearray()
-        with suppress(AlarmRang, StreamError), self._clocks.within(seconds):
-            while self.response and len(body) < size and (piece := await self.response.read()):
-                body.extend(piece)
-        return bytes(body[:size])
+        self._source.clocks.begin("idle" if self.stats.events else "first_event")
+        await self._source.connect(request)
 
     async def _resume(self, error: StreamError) -> Request | None:
         """Go on in a new response where this one broke; None if the API cannot."""
@@ -259,7 +183,7 @@ class Exchange(Generic[EventT]):
             delay = self._delay(error)
             if delay is None:
                 raise error
-            await self._shut_response()
+            await self._source.aclose()
             await self._sleep(delay)
             try:
                 await self._connect(request)
@@ -274,21 +198,21 @@ class Exchange(Generic[EventT]):
         if not self._plan.request.replayable:
             return None
         said = self._decoding.reconnection_time if self._decoding is not None else None
-        delay = self._backoff.delay(error, attempts=self._stats.attempts, reconnection_time=said)
+        delay = self._backoff.delay(error, attempts=self.stats.attempts, reconnection_time=said)
         if delay is not None:
-            self._log("trying again in %.3f s after %s", delay, type(error).__name__)
+            self._source.log("trying again in %.3f s after %s", delay, type(error).__name__)
         return delay
 
     async def _sleep(self, seconds: float) -> None:
-        self._clocks.begin("total")
-        with self._clocks:
+        self._source.clocks.begin("total")
+        with self._source.clocks:
             await (self._plan.retry.sleep or sleep)(seconds)
 
     def _annotated(self, exc: ExceptionT) -> ExceptionT:
         """The exception, with what had arrived before it."""
         if isinstance(exc, StreamError):
             exc.partial = self.reply
-            exc.attempts = self._stats.attempts
+            exc.attempts = self.stats.attempts
             exc.request_id = self.response.request_id if self.response else None
         if isinstance(exc, StreamError) and self._decoding is not None:
             exc.last_event_id = self._decoding.last_event_id
@@ -306,10 +230,9 @@ class Exchange(Generic[EventT]):
         """From now on whoever reads gets `why`, also a task that is reading already."""
         if self._why is None:
             self._why = why
-            self._arrived -= len(self.ready)
             self.ready = deque()  # not cleared: it tells how far the stream was read
             if self._busy and self._begun:
-                self._clocks.interrupt(why)
+                self._source.clocks.interrupt(why)
 
     async def end(self) -> None:
         """Release the connection once no task is reading any more; `interrupt` comes before."""
@@ -327,7 +250,7 @@ class Exchange(Generic[EventT]):
             self.interrupt(partial(SessionStateError, _CLOSED))
         try:
             if self._closed is None and isinstance(self._last, self._plan.final_events):
-                await self._drain()
+                await self._source.drain()
         finally:
             await self.end()
 
@@ -340,11 +263,7 @@ class Exchange(Generic[EventT]):
         try:
             await self.close()
         except Exception as exc:  # noqa: BLE001 - nobody is left to catch it
-            self._log("closing a dropped stream failed: %s", type(exc).__name__)
-
-    async def _drain(self) -> None:
-        """Read what follows the final event, so that the connection can be used again."""
-        await self._read_up_to(_DRAIN_BYTES, _DRAIN_SECONDS)
+            self._source.log("closing a dropped stream failed: %s", type(exc).__name__)
 
     async def _end(self) -> None:
         if self._closed is not None:
@@ -355,35 +274,18 @@ class Exchange(Generic[EventT]):
             await self._shut()
         finally:
             if self._begun:
-                self._clocks.stop()
+                self._source.clocks.stop()
                 self._plan.on_end(self)
-                self._log("end after %d events", self.stats.events)
+                self._source.log("end after %d events", self.stats.events)
             self._closed.set()
 
     async def _shut(self) -> None:
         """Close what the attempt has open: what decodes, then the response."""
         try:
             if self._decoding is not None:
-                await self._closing(self._decoding.aclose)
+                await self._source.closing(self._decoding.aclose)
         finally:
-            await self._shut_response()
-
-    async def _shut_response(self) -> None:
-        if self.response is not None:
-            await self._closing(self.response.aclose)
-
-    async def _closing(self, close: Callable[[], Awaitable[None]]) -> None:
-        try:
-            if not await close_within(self._plan.close_timeout, close()):
-                self._log("closing took longer than %g s", self._plan.close_timeout)
-        except Exception as exc:  # noqa: BLE001 - what fails to close must not hide why it was closed
-            self._log("closing failed: %s", type(exc).__name__)
-
-    def _log(self, message: str, *values: object) -> None:
-        request_id = self.response.request_id if self.response else None
-        if log.isEnabledFor(logging.DEBUG):
-            said = message % values
-            log.debug("session %s request %s: %s", self._plan.session_id, request_id or "-", said)
+            await self._source.aclose()
 
 
 async def _stay(decoding: Decoding[Any]) -> None:

@@ -1,7 +1,7 @@
 """What a stream is told by its session, and what it tells of itself. Data only."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sized
+from dataclasses import dataclass, field
 from types import EllipsisType
 from typing import Any, Generic, TypedDict
 
@@ -34,7 +34,6 @@ class StreamStats:
 
     Attributes:
         attempts: Requests sent, the first one counted.
-        events: Events handed over.
         unknown_events: Events skipped because the union does not know their type.
         skipped: Elements that the framing dropped as cut short or malformed, where its standard
             says to go on behind them, as that of JSON text sequences does.
@@ -44,12 +43,23 @@ class StreamStats:
     """
 
     attempts: int = 0
-    events: int = 0
     unknown_events: int = 0
     skipped: int = 0
     bytes: int = 0
     time_to_first_event: float | None = None
     longest_gap: float = 0.0
+    _arrived: int = field(default=0, repr=False)
+    _ready: Sized = field(default=(), repr=False, compare=False)
+
+    @property
+    def events(self) -> int:
+        """Events handed over."""
+        return self._arrived - len(self._ready)
+
+    def count(self, ready: Sized) -> None:
+        """Count what has become `ready`; an event is handed over once it is not in there."""
+        self._arrived += len(ready)
+        self._ready = ready
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)  # neither compared nor shown

@@ -17,6 +17,7 @@ from ._reports import ERROR_MENTION, reported_error
 __all__ = ["EventIterator", "EventReader"]
 
 
+_OWN_KINDS: Final = ("call", "function-", "generator")  # the last is read only once
 _OWN_CODE: Final = ("custom_init", "default_factory", "post_init")
 _ASIDE: Final = frozenset({"computed_fields", "metadata", "serialization"})
 
@@ -117,7 +118,7 @@ def _is_repeatable(schema: Any) -> bool:
         kind = schema.get("type")
         if not isinstance(kind, str):  # fields by their names, or choices by their tags
             parts = schema.values()
-        elif kind.startswith("function-") or any(map(schema.get, _OWN_CODE)):
+        elif kind.startswith(_OWN_KINDS) or any(map(schema.get, _OWN_CODE)):
             return False
         else:
             parts = (part for key, part in schema.items() if key not in _ASIDE)

@@ -1,12 +1,13 @@
 """How a decoder fails: on an event that is too large, or is no event. Knows no format."""
 
+from collections.abc import Sized
 from typing import TypeVar
 
 from .._errors import DecodeError, EventTooLarge
 
 __all__ = ["EventLimit"]
 
-FrameT = TypeVar("FrameT")
+FramesT = TypeVar("FramesT", bound=Sized)
 
 
 class EventLimit:
@@ -27,7 +28,7 @@ class EventLimit:
         self.damage = ""
         self.handed_over = 0
 
-    def hand_over(self, frames: list[FrameT]) -> list[FrameT]:
+    def hand_over(self, frames: FramesT) -> FramesT:
         """The same frames, counted.
 
         Raises:

@@ -5,7 +5,7 @@ from operator import itemgetter
 from typing import Any
 
 from ._message import EventStreamMessage
-from ._sse import ServerSentEvent
+from ._sse import PlainEvents, ServerSentEvent
 
 __all__ = ["payload_of", "payloads_of"]
 
@@ -30,6 +30,8 @@ def payload_of(frame: Any) -> tuple[Any, str]:
 
 def payloads_of(frames: Sequence[Any]) -> tuple[Sequence[Any], set[str]]:
     """The JSON texts of frames that came together, and the types they name; none of odd frames."""
+    if isinstance(frames, PlainEvents):
+        return frames.texts, set()
     if type(frames[0]) is ServerSentEvent:
         return [*map(_data, frames)], {*map(_name, frames)} - {"message"}
     return frames if {*map(type, frames)} == {bytes} else (), set()

@@ -6,17 +6,17 @@ The standard: https://html.spec.whatwg.org/multipage/server-sent-events.html#par
 import copy
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import repeat
-from typing import ClassVar, Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple, Self, overload
 
 from .._errors import EventTooLarge
 from ._decoder import DEFAULT_MAX_EVENT_BYTES
 from ._limit import EventLimit
 from ._lines import LineCutter
 
-__all__ = ["SSEDecoder", "ServerSentEvent"]
+__all__ = ["InheritedId", "PlainEvents", "SSEDecoder", "ServerSentEvent"]
 
 _CR: Final = 0x0D  # `int in bytes` is several times faster than `bytes in bytes`
 
@@ -62,6 +62,46 @@ _event: Final[Callable[[tuple[str, str, str, int | None]], ServerSentEvent]] = p
 )
 
 
+class PlainEvents(Sequence[ServerSentEvent]):
+    """Events of nothing but data, each made when somebody looks at it.
+
+    Attributes:
+        texts: Their data.
+    """
+
+    __slots__ = ("_id", "_retry", "texts")
+
+    def __init__(self, texts: list[str], last_id: str, retry: int | None) -> None:
+        self.texts = texts
+        self._id = last_id
+        self._retry = retry
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @overload
+    def __getitem__(self, index: int) -> ServerSentEvent: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Self: ...
+
+    def __getitem__(self, index: int | slice) -> ServerSentEvent | Self:
+        if isinstance(index, slice):
+            return type(self)(self.texts[index], self._id, self._retry)
+        return _event(("message", self.texts[index], self._id, self._retry))
+
+    def __iter__(self) -> Iterator[ServerSentEvent]:
+        fields = zip(repeat("message"), self.texts, repeat(self._id), repeat(self._retry))
+        return map(_event, fields)
+
+    def behind(self, events: list[ServerSentEvent]) -> Sequence[ServerSentEvent]:
+        """These behind others, which most often are of their kind."""
+        kind = ("message", self._id, self._retry)
+        if all((event, last_id, retry) == kind for event, _, last_id, retry in events):
+            return type(self)([*(each.data for each in events), *self.texts], *kind[1:])
+        return [*events, *self]
+
+
 class SSEDecoder:
     """Cuts a body into server-sent events.
 
@@ -80,7 +120,7 @@ class SSEDecoder:
         self._last_event_id = ""
         self._retry: int | None = None
         # The buffers of the standard, and the size of the event so far with an LF after each field.
-        self._data: bytearray | None = None
+        self._data: bytes | bytearray | None = None
         self._type = ""
         self._id = ""
         self._size = 0
@@ -114,6 +154,11 @@ class SSEDecoder:
 
     def decode(self, data: bytes) -> list[ServerSentEvent]:
         """The events whose blank line these bytes bring; raises as `Decoder.decode` says."""
+        events = self.cut(data)
+        return events if isinstance(events, list) else [*events]
+
+    def cut(self, data: bytes) -> Sequence[ServerSentEvent]:
+        """The same, made when somebody looks at them, if they are plain."""
         if self._is_between_events and (plain := self._plain_events(data)):
             self._limit.handed_over += len(plain)
             return plain
@@ -121,7 +166,7 @@ class SSEDecoder:
             data = self._with_lf_only(data)
         return self._limit.hand_over(self._cut(data))
 
-    def _cut(self, data: bytes) -> list[ServerSentEvent]:
+    def _cut(self, data: bytes) -> Sequence[ServerSentEvent]:
         """The events of a chunk that begins or ends within one: those between are cut at once."""
         begin = 0 if self._is_between_events else data.find(b"\n\n") + 2
         end = data.rfind(b"\n\n") + 2
@@ -130,8 +175,10 @@ class SSEDecoder:
         events = self._events(data[:begin])
         whole = data[begin:end]
         plain = self._plain_events(whole) if self._is_between_events else None
-        events += self._events(whole) if plain is None else plain
-        return events + self._events(data[end:])
+        if plain is None:
+            return events + self._events(whole) + self._events(data[end:])
+        self._events(data[end:])  # which has no end of an event
+        return plain.behind(events) if isinstance(plain, PlainEvents) else events + plain
 
     def flush(self) -> list[ServerSentEvent]:
         """Nothing, see `unfinished`; raises as `Decoder.flush` says."""
@@ -146,7 +193,7 @@ class SSEDecoder:
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         return data
 
-    def _plain_events(self, data: bytes) -> list[ServerSentEvent] | None:
+    def _plain_events(self, data: bytes) -> PlainEvents | list[ServerSentEvent] | None:
         """What `_events` would return, at a fraction of the cost, for whole plain events only."""
         if len(data) > self._limit.max_bytes:
             return None
@@ -162,8 +209,9 @@ class SSEDecoder:
         if text[:6] == "data: " and text[-2:] == "\n\n":
             values = text[6:-2].split("\n\ndata: ")
             if "\n" not in "".join(values):  # one line each
-                fields = zip(repeat("message"), values, repeat(last_id), repeat(retry))
-                return [*map(_event, fields)]
+                if len(values) == 1:
+                    return [_event(("message", values[0], last_id, retry))]
+                return PlainEvents(values, last_id, retry)
         found = _PLAIN_EVENT_OR_REST.findall(text)
         if found and found[-1][2]:
             return None
@@ -197,14 +245,16 @@ class SSEDecoder:
         An event of nothing but one `data` line, with or without an `event` line before it, may not
         come here.
         """
-        name, _, value = line.partition(b":")
-        value = value.removeprefix(b" ")
+        name = line[:colon] if (colon := line.find(b":")) >= 0 else line
+        value = line[len(name) + 1 + line.startswith(b" ", len(name) + 1) :]  # it may be long
         match name:
             case b"":  # a comment
                 return
             case b"data":
                 if self._data is None:
-                    self._data = bytearray(value)
+                    self._data = value
+                elif isinstance(self._data, bytes):  # the first of more, which are added to it
+                    self._data = bytearray(b"\n".join((self._data, value)))
                 else:
                     self._data += b"\n" + value
             case b"event":
@@ -217,7 +267,7 @@ class SSEDecoder:
                 pass
         self._size += len(value if name == b"data" else line) + len(b"\n")
 
-    def _event(self, data: bytearray) -> ServerSentEvent:
+    def _event(self, data: bytes | bytearray) -> ServerSentEvent:
         text = data.decode("utf-8", "replace")
         return ServerSentEvent(self._type or "message", text, self._id, self._retry)
 

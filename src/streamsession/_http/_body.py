@@ -7,17 +7,21 @@ from typing import Any, Final
 
 from anyio import CancelScope
 
-from .._runtime import Begun, Guarded, take, unseen_generators
+from .._runtime import Begun, Guarded, is_asyncio, take, unseen_generators
 
 __all__ = ["UNSCOPED", "Body", "UnscopedBody", "body_of"]
 
 UNSCOPED: Final = "streamsession.unscoped"
-"""The extension of a response that holds its pieces, if waiting for one enters no cancel scope."""
+"""The extension of a response whose pieces can be waited for without entering a cancel scope.
+
+It holds the stream of the response, as the transport made it, and an iterator of its pieces.
+"""
 
 _MOST_BUFFERED: Final = 64 * 1024  # pieces of one byte that httpcore may have read already
 # A piece costs the library some 10 µs, so these hold the loop as long as opening a stream does.
 _MOST_AT_ONCE: Final = 16
-_ENOUGH: Final = 4096
+_ENOUGH: Final = 64 * 1024  # bytes, as many as httpcore reads at a time
+_MOST_TURNS: Final = 100  # for others, in a row; closing a broken connection takes about five
 
 
 class Body:
@@ -32,18 +36,37 @@ class Body:
 
     def __init__(self, pieces: AsyncIterator[bytes]) -> None:
         self._pieces = pieces
+        self._begun: Begun[bytes] | None = None  # the next piece, which must be waited for
+        self._may_begin: bool | None = None  # before a clock is set: on asyncio only
         self._is_suspended = False  # the library's generators are, in the middle of the body
 
     def read_now(self) -> bytes | None:
-        """What has arrived already, b"" at the end of the body; None if `read` is to tell."""
+        """What has arrived already, b"" at the end of the body.
+
+        None if `read` is to tell: then it must be awaited next, in the same task.
+        """
+        if self._may_begin is None:
+            self._may_begin = is_asyncio()
+        if not self._may_begin:
+            return None
+        self._is_suspended = False
+        try:
+            steps = anext(self._pieces).__await__()
+            self._begun = Begun(steps, next(steps))
+        except StopIteration as end:
+            self._is_suspended = True
+            return end.value or None
+        except StopAsyncIteration:
+            return b""
         return None
 
     async def read(self) -> bytes:
         """What arrives next; b"" at the end of the body. Cancelling closes the connection."""
         while True:
             self._is_suspended = False
+            begun, self._begun = self._begun, None
             try:
-                piece: bytes = await Guarded(anext(self._pieces))
+                piece: bytes = await Guarded(begun or anext(self._pieces))
             except StopAsyncIteration:
                 return b""
             self._is_suspended = True
@@ -99,7 +122,7 @@ class UnscopedBody(Body):
             while len(pieces) < _MOST_AT_ONCE and size < _ENOUGH:
                 try:
                     steps = steps or anext(self._pieces).__await__()
-                    self.arriving = next(steps)
+                    self.arriving = _stepped(steps)
                 except StopIteration as end:
                     pieces.append(end.value)
                     size += len(end.value)
@@ -126,7 +149,7 @@ class UnscopedBody(Body):
     async def read(self) -> bytes:
         """What arrives next; b"" at the end of the body. If cancelled, it is still to be closed."""
         while (data := self.read_now()) is None:
-            if self.arriving is None:  # it is only for others to have their turn
+            if self.arriving is None:
                 await asyncio.sleep(0)
                 continue
             with suppress(Exception):  # which is for the library to see
@@ -144,8 +167,24 @@ class UnscopedBody(Body):
             await Begun(steps, steps.throw(_Left()))
 
 
+def _stepped(steps: Generator[Any, Any, bytes]) -> asyncio.Future[Any] | None:
+    """Let the library go on until it waits for a future; None if that takes too long.
+
+    A turn that it gives to others may be in a scope, such as the one in which it closes what broke:
+    the consumer must not go on in there.
+    """
+    for _ in range(_MOST_TURNS):
+        future: asyncio.Future[Any] | None = next(steps)
+        if future is not None:
+            return future
+    return None
+
+
 def body_of(raw: Any) -> Body:
     """The body of a response of the library."""
-    pieces = raw.extensions.get(UNSCOPED)
+    stream, pieces = raw.extensions.get(UNSCOPED, (None, None))
+    # Neither if another transport has put a stream of its own around it, as httpx's client does.
+    if stream is not None and stream in (raw.stream, getattr(raw.stream, "_stream", None)):
+        return UnscopedBody(pieces)
     # Not aiter_raw(), which adds a layer, nor aiter_bytes(), which inflates without a bound.
-    return Body(aiter(raw.stream)) if pieces is None else UnscopedBody(pieces)
+    return Body(aiter(raw.stream))

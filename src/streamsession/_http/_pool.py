@@ -8,6 +8,7 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 from anyio import CancelScope, Semaphore
+from anyio.lowlevel import checkpoint
 
 from .._auth import Credentials
 from .._errors import InvalidRequest, SessionStateError, StatusError
@@ -321,6 +322,7 @@ class _Body(AsyncIterator[bytes]):
         self._pieces = aiter(content)
 
     async def __anext__(self) -> bytes:
+        await checkpoint()  # the server may have answered already, and others wait for their turn
         try:
             return await anext(self._pieces)
         except StopAsyncIteration:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import httpcore
 import httpx
@@ -22,6 +22,7 @@ __all__ = ["HTTPTransport", "Pools", "Share"]
 # as much as ten events. So many share one.
 _PER_POOL: Final = 100
 _UNLIMITED: Final = 1000  # connections, to share the idle ones among
+_PIECES: Final = "streamsession.pieces"
 
 
 @dataclass(eq=False)
@@ -47,11 +48,19 @@ class HTTPTransport(httpx.AsyncHTTPTransport):
         """Nothing is opened before the first request.
 
         Args:
-            limits: Of all its connections together; requests beyond them wait.
+            limits: Of all its connections together: whoever uses it keeps within them.
             verify: Whom to trust; None trusts whom httpx does.
         """
         # Instead of what httpx's own makes for itself, which is asked for no more than this.
         self._pool: Any = Pools(limits, verify)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """The answer to a request, its body still to be read."""
+        response = await super().handle_async_request(request)
+        pieces = response.extensions.pop(_PIECES, None)
+        if pieces is not None:
+            response.extensions[UNSCOPED] = (response.stream, pieces)
+        return response
 
 
 class Pools:
@@ -76,8 +85,14 @@ class Pools:
             raise
         response.stream = body = _Body(response.stream, share)
         if isinstance(response.extensions.get("network_stream"), Connection):
-            response.extensions[UNSCOPED] = aiter(body)
+            response.extensions[_PIECES] = aiter(body)
         return response
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
     async def aclose(self) -> None:
         """Close every connection of every pool, even if closing another fails."""

@@ -10,6 +10,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import Any, Final, Self, TypeAlias, TypeVar
 
 import httpcore
@@ -113,8 +114,8 @@ class Socket(asyncio.Protocol, ByteStream):
             EndOfStream: The server has ended it.
         """
         while not self._arrived:
-            self._check()
             if self._has_ended:
+                self._check()
                 raise EndOfStream
             self._receiver = self._loop.create_future()
             await self._receiver
@@ -240,12 +241,25 @@ class Sockets(httpcore.AsyncNetworkBackend):
         with _telling(httpcore.ConnectError, httpcore.ConnectTimeout), fail_after(timeout):
             loop = asyncio.get_running_loop()
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            addresses = list(dict.fromkeys((name, number) for *_, (name, number, *_) in found))
+            addresses = _in_turn(found)
             if len(addresses) == 1:
                 new = await Socket.connected(addresses[0])
             else:
                 new = await _first_of(addresses)
             return Connection(new, new)
+
+
+def _in_turn(found: Iterable[tuple[Any, ...]]) -> list[Address]:
+    """The addresses of a host, of each family in turn: one that leads nowhere delays the next once.
+
+    https://www.rfc-editor.org/rfc/rfc8305#section-4
+    """
+    families: dict[Any, dict[Address, None]] = {}
+    for family, *_, (name, port, *more) in found:
+        scope = f"%{more[1]}" if more and more[1] else ""  # of a link-local address
+        families.setdefault(family, {})[f"{name}{scope}", port] = None
+    turns = zip_longest(*families.values())
+    return [address for turn in turns for address in turn if address is not None]
 
 
 async def _first_of(addresses: list[Address]) -> Socket:
@@ -291,7 +305,8 @@ def _told(
     exc: Exception, error: type[httpcore.NetworkError], late: type[httpcore.TimeoutException]
 ) -> Exception:
     says = str(exc) or str(exc.__cause__ or "")
-    return late(says) if isinstance(exc, TimeoutError) else error(says)
+    is_ours = isinstance(exc, TimeoutError) and exc.errno is None  # and not the system's
+    return late(says) if is_ours else error(says)
 
 
 @contextmanager

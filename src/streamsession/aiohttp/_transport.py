@@ -151,7 +151,11 @@ class _Sending:
             response.status,
             headers=response.raw_headers,
             stream=body,
-            extensions={"http_version": b"HTTP/1.1", "reason_phrase": reason, UNSCOPED: body},
+            extensions={
+                "http_version": b"HTTP/1.1",
+                "reason_phrase": reason,
+                UNSCOPED: (body, body),
+            },
         )
 
     async def tell(self, name: str, **info: Any) -> None:

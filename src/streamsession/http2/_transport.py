@@ -10,9 +10,9 @@ import httpx
 from anyio import Lock, aclose_forcefully, connect_tcp, fail_after
 from anyio.streams.tls import TLSAttribute, TLSStream
 
-from .._errors import ConnectFailed
 from .._http import tls_context
 from .._proxies import Proxies
+from .._transport import HTTPTransport
 from ._connection import GONE, Connection, Headers, Stream, Unseen
 
 __all__ = ["HTTP2Transport"]
@@ -51,7 +51,8 @@ class HTTP2Transport(httpx.AsyncBaseTransport):
         self._keepalive_expiry = keepalive_expiry
         self._proxies = Proxies()
         self._servers: dict[tuple[str, int], _Server] = {}
-        self._http11: dict[str | None, httpx.AsyncHTTPTransport] = {}  # by proxy
+        limits = httpx.Limits(max_keepalive_connections=20, keepalive_expiry=keepalive_expiry)
+        self._http11 = HTTPTransport(limits, verify=verify)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """The answer to a request, its body still to be read."""
@@ -67,18 +68,16 @@ class HTTP2Transport(httpx.AsyncBaseTransport):
                 except Unseen:
                     if is_last or not isinstance(request.stream, httpx.ByteStream):
                         raise
-        return await self._http11_behind(proxy).handle_async_request(request)
+        return await self._http11.handle_async_request(request)
 
     async def aclose(self) -> None:
         """Close every connection."""
         servers, self._servers = self._servers, {}
-        transports, self._http11 = self._http11, {}
         async with AsyncExitStack() as stack:  # closes all, even if closing one fails
             for server in servers.values():
                 for connection in server.connections:
                     stack.push_async_callback(connection.aclose)
-            for transport in transports.values():
-                stack.push_async_callback(transport.aclose)
+            stack.push_async_callback(self._http11.aclose)
 
     def _server(self, url: httpx.URL) -> "_Server":
         address = (url.raw_host.decode("ascii"), url.port or _HTTPS)
@@ -86,19 +85,6 @@ class HTTP2Transport(httpx.AsyncBaseTransport):
             tls = self._tls or tls_context(*_PROTOCOLS)
             self._servers[address] = _Server(address, tls, self._keepalive_expiry)
         return self._servers[address]
-
-    def _http11_behind(self, proxy: str | None) -> httpx.AsyncHTTPTransport:
-        if proxy not in self._http11:
-            self._http11[proxy] = self._new_http11(proxy)
-        return self._http11[proxy]
-
-    def _new_http11(self, proxy: str | None) -> httpx.AsyncHTTPTransport:
-        limits = httpx.Limits(max_keepalive_connections=20, keepalive_expiry=self._keepalive_expiry)
-        tls = self._tls or tls_context()
-        try:
-            return httpx.AsyncHTTPTransport(verify=tls, limits=limits, proxy=proxy)
-        except (ImportError, ValueError) as exc:
-            raise ConnectFailed(f"the proxy of the environment cannot be used: {exc}") from exc
 
 
 class _Server:
