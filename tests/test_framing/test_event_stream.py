@@ -413,7 +413,9 @@ def test_a_decoder_that_failed_is_freed_with_its_error(wrong: bytes) -> None:
 def test_a_message_of_the_limit_is_held_once(size: int) -> None:
     limit = max(2 * KIB, 4 * size)
     body = message(b"", bytes(limit))[:-1]
-    actual = burden(EventStreamDecoder(max_event_bytes=limit), pieces(body, size))
+    actual = burden(
+        EventStreamDecoder(max_event_bytes=limit), pieces(body, size), burden_allowed(limit, size)
+    )
     assert not actual.failed
     assert actual.held < burden_allowed(limit, size)
 
@@ -432,7 +434,9 @@ def test_a_message_of_the_limit_is_held_once(size: int) -> None:
 def test_messages_may_go_on_for_ever(endless: bytes, size: int) -> None:
     limit = max(2 * KIB, 4 * size)
     body = endless * (2 * limit // len(endless))
-    actual = burden(EventStreamDecoder(max_event_bytes=limit), pieces(body, size))
+    actual = burden(
+        EventStreamDecoder(max_event_bytes=limit), pieces(body, size), burden_allowed(limit, size)
+    )
     assert not actual.failed
     assert actual.held < burden_allowed(limit, size)
 

@@ -347,7 +347,9 @@ def test_an_element_that_never_ends_is_refused_before_its_memory_is_spent(
 ) -> None:
     limit = max(2 * KIB, 4 * size)
     body = (b"[" if endless == b"x" else b"[[") + endless * (2 * limit // len(endless))
-    actual = burden(JSONArrayDecoder(max_event_bytes=limit), pieces(body, size))
+    actual = burden(
+        JSONArrayDecoder(max_event_bytes=limit), pieces(body, size), burden_allowed(limit, size)
+    )
     assert actual.failed
     assert actual.held < burden_allowed(limit, size)
 
@@ -362,7 +364,9 @@ def test_elements_and_what_is_between_them_may_go_on_for_ever(
 ) -> None:
     limit = max(2 * KIB, 4 * size)
     body = begin + endless * (2 * limit // len(endless))
-    actual = burden(JSONArrayDecoder(max_event_bytes=limit), pieces(body, size))
+    actual = burden(
+        JSONArrayDecoder(max_event_bytes=limit), pieces(body, size), burden_allowed(limit, size)
+    )
     assert not actual.failed
     assert actual.held < burden_allowed(limit, size)
 

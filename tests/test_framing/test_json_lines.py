@@ -152,7 +152,11 @@ def test_a_line_that_never_ends_is_refused_before_its_memory_is_spent(
     endless: bytes, size: int
 ) -> None:
     limit = max(2 * KIB, 4 * size)
-    actual = burden(JSONLinesDecoder(max_event_bytes=limit), pieces(endless * (2 * limit), size))
+    actual = burden(
+        JSONLinesDecoder(max_event_bytes=limit),
+        pieces(endless * (2 * limit), size),
+        burden_allowed(limit, size),
+    )
     assert actual.failed
     assert actual.held < burden_allowed(limit, size)
 
@@ -161,7 +165,11 @@ def test_a_line_that_never_ends_is_refused_before_its_memory_is_spent(
 @pytest.mark.parametrize("endless", [b"\n", b"x\n"])
 def test_lines_may_go_on_for_ever(endless: bytes, size: int) -> None:
     limit = max(2 * KIB, 4 * size)
-    actual = burden(JSONLinesDecoder(max_event_bytes=limit), pieces(endless * (2 * limit), size))
+    actual = burden(
+        JSONLinesDecoder(max_event_bytes=limit),
+        pieces(endless * (2 * limit), size),
+        burden_allowed(limit, size),
+    )
     assert not actual.failed
     assert actual.held < burden_allowed(limit, size)
 

@@ -254,7 +254,9 @@ def test_a_text_that_never_ends_is_refused_before_its_memory_is_spent(
 ) -> None:
     limit = max(2 * KIB, 4 * size)
     body = RS + endless * (2 * limit // len(endless))
-    actual = burden(JSONSeqDecoder(max_event_bytes=limit), pieces(body, size))
+    actual = burden(
+        JSONSeqDecoder(max_event_bytes=limit), pieces(body, size), burden_allowed(limit, size)
+    )
     assert actual.failed
     assert actual.held < burden_allowed(limit, size)
 
@@ -278,7 +280,9 @@ def test_texts_and_what_is_between_them_may_go_on_for_ever(
 ) -> None:
     limit = max(2 * KIB, 4 * size)
     body = begin + endless * (2 * limit // len(endless))
-    actual = burden(JSONSeqDecoder(max_event_bytes=limit), pieces(body, size))
+    actual = burden(
+        JSONSeqDecoder(max_event_bytes=limit), pieces(body, size), burden_allowed(limit, size)
+    )
     assert not actual.failed
     assert actual.held < burden_allowed(limit, size)
 

@@ -352,7 +352,9 @@ def test_an_event_that_never_ends_is_refused_before_its_memory_is_spent(
 ) -> None:
     limit = max(2 * KIB, 4 * size)
     body = start + endless * (2 * limit)
-    actual = burden(SSEDecoder(max_event_bytes=limit), pieces(body, size))
+    actual = burden(
+        SSEDecoder(max_event_bytes=limit), pieces(body, size), burden_allowed(limit, size)
+    )
     assert actual.failed
     assert actual.held < burden_allowed(limit, size)
 
@@ -364,7 +366,9 @@ def test_an_event_that_never_ends_is_refused_before_its_memory_is_spent(
 def test_what_makes_no_event_large_may_go_on_for_ever(endless: bytes, size: int) -> None:
     limit = max(2 * KIB, 4 * size)
     body = endless * (4 * limit // len(endless))
-    actual = burden(SSEDecoder(max_event_bytes=limit), pieces(body, size))
+    actual = burden(
+        SSEDecoder(max_event_bytes=limit), pieces(body, size), burden_allowed(limit, size)
+    )
     assert not actual.failed
     assert actual.held < burden_allowed(limit, size)
 
