@@ -77,7 +77,9 @@ class Source:
         response = self.response
         if response is None or self.skipping_since:
             return None
-        data = None if response.arriving else response.read_now()
+        # A clock that has run out meanwhile would come between beginning and awaiting.
+        may_begin = not self.clocks.waited and self._plan.timeouts.total is None
+        data = None if response.arriving else response.read_now(may_begin=may_begin)
         if data is None and (arriving := response.arriving):
             with self.clocks:
                 try:  # noqa: SIM105 - suppress() takes three calls for each event

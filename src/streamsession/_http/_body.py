@@ -40,14 +40,15 @@ class Body:
         self._may_begin: bool | None = None  # before a clock is set: on asyncio only
         self._is_suspended = False  # the library's generators are, in the middle of the body
 
-    def read_now(self) -> bytes | None:
+    def read_now(self, *, may_begin: bool = True) -> bytes | None:
         """What has arrived already, b"" at the end of the body.
 
-        None if `read` is to tell: then it must be awaited next, in the same task.
+        None if `read` is to tell: then it must be awaited next, in the same task, and nothing may
+        come between, as the library may be in a cancel scope. If that is not sure, it may not begin.
         """
         if self._may_begin is None:
             self._may_begin = is_asyncio()
-        if not self._may_begin:
+        if not (self._may_begin and may_begin):
             return None
         self._is_suspended = False
         try:
@@ -104,7 +105,7 @@ class UnscopedBody(Body):
         self._is_begun = False
         self._error: BaseException | None = None  # came behind pieces that were to be read first
 
-    def read_now(self) -> bytes | None:
+    def read_now(self, *, may_begin: bool = True) -> bytes | None:
         """What has arrived already, b"" at the end of the body; None if there is nothing."""
         steps, self._steps = self._steps, None
         if steps is None and not self._is_begun:

@@ -46,15 +46,16 @@ class Response:
     def __repr__(self) -> str:
         return f"<Response {self.status} request_id={self.request_id!r}>"
 
-    def read_now(self) -> bytes | None:
+    def read_now(self, *, may_begin: bool = True) -> bytes | None:
         """The next bytes of the body, if they are there already; b"" at its end.
 
-        None if they are not: then await `read` next, or what is `arriving`. Raises as `read` does.
+        None if they are not: then await what is `arriving` or, at once, `read`. If that is not sure,
+        it may not begin. Raises as `read` does.
         """
         if self._inflater is not None:
             return None
         try:
-            return self._body.read_now()
+            return self._body.read_now(may_begin=may_begin)
         except BaseException as exc:  # noqa: BLE001 - translated or raised again
             forget_locals(exc)
             raise_as_ours(exc, answered=True)
