@@ -4,6 +4,8 @@ import base64
 import json
 import tracemalloc
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -98,6 +100,11 @@ class Burden:
 
 
 def burden(decoder: Decoder[Any], chunks: Iterable[bytes]) -> Burden:
+    chunks = list(chunks)
+    rehearsing = deepcopy(decoder)
+    with suppress(DecodeError):
+        for chunk in chunks:  # what is made once, the first time, is held by no decoder
+            rehearsing.decode(chunk)
     most = 0
     tracemalloc.start()
     try:
