@@ -195,7 +195,7 @@ async def test_a_stream_left_in_its_block_is_closed_on_the_spot(
         with anyio.fail_after(PATIENCE):
             assert (await session.stream().collect()).text == "Hello"
         assert stream.reply.text == "Hello", "it is still held"
-    assert scripted_server.connections[0].state == "client closed"
+    assert (await scripted_server.until_closed(0)).state == "client closed"
 
 
 async def test_closing_in_another_task_frees_the_connection(
