@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -76,5 +77,8 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than there are processors: every third second of a test is a wait."""
-    return (os.cpu_count() or 1) + 1
+    """One worker more than there are processors: every third second of a test is a wait.
+
+    Not under coverage, where the tests work twice as long in as many seconds of waiting.
+    """
+    return (os.cpu_count() or 1) + ("coverage" not in sys.modules)

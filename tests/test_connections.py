@@ -454,7 +454,7 @@ async def test_a_waiting_stream_gets_its_turn_however_the_first_ends(
 
 async def test_waiting_in_vain_says_that_the_pool_is_full(scripted_server: ScriptedServer) -> None:
     scripted_server.play(ENDLESS)
-    limits = Timeouts(first_event=0.1)
+    limits = Timeouts(first_event=0.5)
     async with Acme(base_url=scripted_server.url, limits=pool_of(1), timeout=limits) as session:
         first = session.stream()
         await anext(first)

@@ -1,5 +1,6 @@
 """The four clocks: they count waiting for the server, and nothing else."""
 
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -285,3 +286,31 @@ async def test_a_failure_to_connect_is_no_time_out(respx_mock: respx.MockRouter)
     async with Acme(timeout=limits(connect=SHORT)) as session:
         with pytest.raises(ConnectFailed):
             await session.stream().collect()
+
+
+class Scoped(httpx.AsyncByteStream):
+    """A body that waits in a cancel scope, as httpcore's own do."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with anyio.CancelScope():
+            await anyio.sleep_forever()
+        yield b""
+
+
+class Late(httpx.AsyncBaseTransport):
+    """An answer that comes when its clock has run out, while the event loop could not see that."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        time.sleep(0.05)  # noqa: ASYNC251 - that is how it cannot
+        headers = {"content-type": "text/event-stream"}
+        return httpx.Response(200, headers=headers, stream=Scoped(), request=request)
+
+
+async def test_a_clock_that_ran_out_unseen_leaves_no_scope_of_the_library_open() -> None:
+    async with httpx.AsyncClient(transport=Late()) as client:
+        timeout = Timeouts(first_event=0.01)
+        async with Acme(
+            http_client=client, timeout=timeout, retry=RetryPolicy(attempts=1)
+        ) as session:
+            with anyio.CancelScope(), pytest.raises(TimedOut):
+                await session.stream().collect()

@@ -44,7 +44,8 @@ class Body:
         """What has arrived already, b"" at the end of the body.
 
         None if `read` is to tell: then it must be awaited next, in the same task, and nothing may
-        come between, as the library may be in a cancel scope. If that is not sure, it may not begin.
+        come between, as the library may be in a cancel scope. Unless that is sure, it may not
+        begin.
         """
         if self._may_begin is None:
             self._may_begin = is_asyncio()

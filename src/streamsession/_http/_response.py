@@ -49,8 +49,8 @@ class Response:
     def read_now(self, *, may_begin: bool = True) -> bytes | None:
         """The next bytes of the body, if they are there already; b"" at its end.
 
-        None if they are not: then await what is `arriving` or, at once, `read`. If that is not sure,
-        it may not begin. Raises as `read` does.
+        None if they are not: then await what is `arriving` or, at once, `read`. Unless that is
+        sure, it may not begin. Raises as `read` does.
         """
         if self._inflater is not None:
             return None
