@@ -642,3 +642,8 @@ async def test_nothing_is_formatted_for_a_log_that_nobody_reads(
         async with Acme() as session:
             await session.stream().collect()
     assert not [record for record in caplog.records if record.name == "streamsession"]
+
+
+async def test_a_session_that_was_not_entered_can_be_left() -> None:
+    """As an `AsyncExitStack` does that was given its `__aexit__` too early."""
+    await Acme().__aexit__(None, None, None)

@@ -28,7 +28,7 @@ class Guard:
 
     _pool: Pool
     _loop: EventLoopToken
-    _watch: AsyncGenerator[None]
+    _watch: AsyncGenerator[None] | None = None
     close_timeout: float = 5.0
     """The longest that each step of closing may take, in seconds."""
 
@@ -81,7 +81,8 @@ class Guard:
         try:
             await self._leave(exc, *self._steps())
         finally:
-            await self._watch.aclose()
+            if self._watch is not None:
+                await self._watch.aclose()
 
     async def _until_the_loop_ends(self) -> AsyncGenerator[None]:
         """Leave a session that was never left, as the event loop ends or nobody holds it any more.
