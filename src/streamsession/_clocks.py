@@ -72,6 +72,11 @@ class Clocks:
         self._why: Callable[[], SessionError] | None = None  # it was interrupted
         self.begin("first_event")
 
+    @property
+    def may_be_late(self) -> bool:
+        """Whether what is awaited in the next block may begin before: no clock can have run out."""
+        return self._alarm.may_be_late and not self.waited and self._limits.total is None
+
     def begin(self, clock: Literal["first_event", "idle", "total"]) -> None:
         """Wait for something else from now on, on its own clock; "total" has no other."""
         self._waited_before += self.waited
@@ -103,7 +108,7 @@ class Clocks:
         if left <= 0:
             raise self._ran_out()
         self._started = time.monotonic()
-        self._alarm.set(left)
+        self._alarm.within(left).__enter__()
 
     def __exit__(
         self,

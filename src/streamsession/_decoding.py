@@ -87,7 +87,7 @@ class Decoding(Generic[EventT]):
         self._validation = (
             self._events if isinstance(self._events, EventIterator) and at_once else None
         )
-        reply.begin(self.ready, self._validation.validate if self._validation else None)
+        reply.begin(self.ready, self._validation.remake if self._validation else None)
 
     @property
     def frame(self) -> Any:

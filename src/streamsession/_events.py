@@ -197,9 +197,9 @@ class Reply(Generic[EventT]):
         "_events",
         "_folded",
         "_ready",
+        "_remake",
         "_texts",
         "_tokens",
-        "_validate",
         "complete",
     )
 
@@ -209,7 +209,7 @@ class Reply(Generic[EventT]):
         self._texts: list[Any] = []  # of events that came after those
         self._ahead: list[EventT] = []  # made of them, or come after them
         self._ready: Sized = ()  # those of them that were not handed over yet
-        self._validate: Callable[[Any], Any] | None = None
+        self._remake: Callable[[Any], Any] | None = None
         self._tokens: list[str] = []
         self._folded = 0
 
@@ -217,21 +217,26 @@ class Reply(Generic[EventT]):
         """What a copy needs, or a pickle."""
         return partial(Reply, complete=self.complete), (self.events,)
 
-    def begin(self, ready: Sized, validate: Callable[[Any], Any] | None) -> None:
-        """Take what `ready` still holds for not handed over; `validate` makes events of texts."""
-        self._ready, self._validate = ready, validate
+    def begin(self, ready: Sized, remake: Callable[[Any], Any] | None) -> None:
+        """Take what `ready` still holds for not handed over.
+
+        Args:
+            ready: Where events wait.
+            remake: Makes the same event of its text once more; None keeps no texts.
+        """
+        self._ready, self._remake = ready, remake
 
     def keep(self, events: Iterable[EventT], texts: Sequence[Any] = ()) -> None:
-        """Add events, or the texts that they are made of."""
-        if texts:
+        """Add events, or the texts that they are made of, if those are enough."""
+        if texts and self._remake is not None:
             self._texts += texts
         else:
             self._make()
             self._ahead += events
 
     def _make(self) -> None:
-        if self._texts and self._validate is not None:
-            self._ahead += [*map(self._validate, self._texts)]  # all of them, or none
+        if self._texts and self._remake is not None:
+            self._ahead += [*map(self._remake, self._texts)]  # all of them, or none
             self._texts.clear()
 
     @property

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Any, Final, Generic, Self
+from typing import Any, ClassVar, Final, Generic, Self
 
 from anyio import CancelScope, current_time
 from anyio.lowlevel import current_token
@@ -46,8 +46,11 @@ class Alarm:
     left inside one call, never across a `yield` (https://peps.python.org/pep-0789/).
 
     Attributes:
+        may_be_late: Whether it may be set when what it limits has begun, and waits already.
         was_rung: Whether `ring` was called, ever.
     """
+
+    may_be_late: ClassVar[bool] = False  # a scope must surround all that its block enters
 
     def __init__(self) -> None:
         self._seconds = math.inf
@@ -69,13 +72,9 @@ class Alarm:
         """Give back what the alarm holds of the event loop; it is not used again."""
 
     def __enter__(self) -> None:
-        self.set(self._seconds)
-
-    def set(self, seconds: float) -> None:
-        """Enter a block of at most so many seconds; `__exit__` leaves it."""
         if self.was_rung:
             raise AlarmRang
-        self._scope = CancelScope(deadline=current_time() + seconds).__enter__()
+        self._scope = CancelScope(deadline=current_time() + self._seconds).__enter__()
 
     def __exit__(
         self,
@@ -97,6 +96,8 @@ class _LoopAlarm(Alarm):
     This timer is moved only when it fires, and interrupts as `asyncio.timeout` does.
     """
 
+    may_be_late = True
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self._loop = loop
@@ -116,13 +117,13 @@ class _LoopAlarm(Alarm):
             self._timer.cancel()
             self._timer = None
 
-    def set(self, seconds: float) -> None:
+    def __enter__(self) -> None:
         task = asyncio.current_task(self._loop)
         if self.was_rung or task is None:
             raise AlarmRang
         self._cancels_before = task.cancelling()
         self._fired = False
-        self._due = self._loop.time() + seconds
+        self._due = self._loop.time() + self._seconds
         if self._due < (math.inf if self._timer is None else self._timer.when()):
             self._set_timer()
         self._task = task
@@ -172,8 +173,7 @@ def is_asyncio() -> bool:
 
 def new_alarm() -> Alarm:
     """An alarm for the running event loop."""
-    loop = current_token().native_token
-    return _LoopAlarm(loop) if isinstance(loop, asyncio.AbstractEventLoop) else Alarm()
+    return _LoopAlarm(asyncio.get_running_loop()) if is_asyncio() else Alarm()
 
 
 async def close_within(seconds: float, work: Awaitable[None]) -> bool:

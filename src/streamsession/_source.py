@@ -77,8 +77,7 @@ class Source:
         response = self.response
         if response is None or self.skipping_since:
             return None
-        # A clock that has run out meanwhile would come between beginning and awaiting.
-        may_begin = not self.clocks.waited and self._plan.timeouts.total is None
+        may_begin = self.clocks.may_be_late
         data = None if response.arriving else response.read_now(may_begin=may_begin)
         if data is None and (arriving := response.arriving):
             with self.clocks:
@@ -86,7 +85,7 @@ class Source:
                     await arriving
                 except Exception:  # noqa: BLE001, S110 - for the library to see
                     pass
-            data = response.read_now()
+            data = response.read_now(may_begin=may_begin)
         if data:
             self._stats.bytes += len(data)
             self.skipping_since = time.monotonic()

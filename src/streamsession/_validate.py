@@ -195,7 +195,7 @@ class EventIterator(AsyncIterator[EventT | UnknownEvent]):
     Attributes:
         is_complete: Whether the final event or marker has come.
         unknown: How many of the events that `read` returned last are of an unknown type.
-        texts: What they are made of, if it makes the same of each again; none otherwise.
+        texts: What they are made of; none if some of them are made of more than a text.
     """
 
     def __init__(
@@ -218,9 +218,9 @@ class EventIterator(AsyncIterator[EventT | UnknownEvent]):
         self._marker = () if final_marker is None else (final_marker, final_marker.encode())
 
     @property
-    def validate(self) -> Callable[[Any], EventT]:
-        """Makes an event of a text."""
-        return self._reader.validate
+    def remake(self) -> Callable[[Any], EventT] | None:
+        """Makes the same event of a text once more; None if it may be another."""
+        return self._reader.validate if self._reader.is_repeatable else None
 
     async def __anext__(self) -> EventT | UnknownEvent:
         if self.is_complete:
@@ -268,7 +268,7 @@ class EventIterator(AsyncIterator[EventT | UnknownEvent]):
                     break
         except Exception:  # noqa: BLE001, S110 - raised again when it is this frame's turn
             pass
-        if len(texts) == len(events) and self._reader.is_repeatable:
+        if len(texts) == len(events):
             self.texts = texts
         return events
 
@@ -297,8 +297,7 @@ class EventIterator(AsyncIterator[EventT | UnknownEvent]):
         if any(issubclass(kind, self._final_events) for kind in {*map(type, events[:-1])}):
             return []
         self.is_complete = isinstance(events[-1], self._final_events)
-        if self._reader.is_repeatable:
-            self.texts = payloads
+        self.texts = payloads
         return [*events]
 
     def _judge(self, frame: Any, payload: Any, name: str) -> EventT | UnknownEvent | None:

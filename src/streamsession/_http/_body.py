@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from anyio import CancelScope
 
-from .._runtime import Begun, Guarded, is_asyncio, take, unseen_generators
+from .._runtime import Begun, Guarded, take, unseen_generators
 
 __all__ = ["UNSCOPED", "Body", "UnscopedBody", "body_of"]
 
@@ -37,19 +37,16 @@ class Body:
     def __init__(self, pieces: AsyncIterator[bytes]) -> None:
         self._pieces = pieces
         self._begun: Begun[bytes] | None = None  # the next piece, which must be waited for
-        self._may_begin: bool | None = None  # before a clock is set: on asyncio only
         self._is_suspended = False  # the library's generators are, in the middle of the body
 
-    def read_now(self, *, may_begin: bool = True) -> bytes | None:
+    def read_now(self, *, may_begin: bool) -> bytes | None:
         """What has arrived already, b"" at the end of the body.
 
         None if `read` is to tell: then it must be awaited next, in the same task, and nothing may
         come between, as the library may be in a cancel scope. Unless that is sure, it may not
         begin.
         """
-        if self._may_begin is None:
-            self._may_begin = is_asyncio()
-        if not (self._may_begin and may_begin):
+        if not may_begin:
             return None
         self._is_suspended = False
         try:

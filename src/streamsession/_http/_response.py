@@ -46,7 +46,7 @@ class Response:
     def __repr__(self) -> str:
         return f"<Response {self.status} request_id={self.request_id!r}>"
 
-    def read_now(self, *, may_begin: bool = True) -> bytes | None:
+    def read_now(self, *, may_begin: bool) -> bytes | None:
         """The next bytes of the body, if they are there already; b"" at its end.
 
         None if they are not: then await what is `arriving` or, at once, `read`. Unless that is
