@@ -390,6 +390,7 @@ async def test_its_stats_tell_how_far_it_was_read(respx_mock: respx.MockRouter) 
     assert read == [0, 1, 2, 3]
     assert stats.attempts == 1
     assert stats is stream.stats
+    assert repr(stats).startswith("StreamStats(events=3, attempts=1, unknown_events=0, ")
 
 
 async def test_a_stream_that_keeps_no_reply_keeps_nothing(respx_mock: respx.MockRouter) -> None:

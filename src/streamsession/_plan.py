@@ -1,7 +1,7 @@
 """What a stream is told by its session, and what it tells of itself. Data only."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sized
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import EllipsisType
 from typing import Any, Generic, TypedDict
 
@@ -28,7 +28,7 @@ class StreamOptions(TypedDict, total=False):
     retry: RetryPolicy | None
 
 
-@dataclass
+@dataclass(repr=False)
 class StreamStats:
     """What a stream has cost and carried so far.
 
@@ -48,8 +48,12 @@ class StreamStats:
     bytes: int = 0
     time_to_first_event: float | None = None
     longest_gap: float = 0.0
-    _arrived: int = field(default=0, repr=False)
-    _ready: Sized = field(default=(), repr=False, compare=False)
+    _arrived: int = 0
+    _ready: Sized = field(default=(), compare=False)
+
+    def __repr__(self) -> str:
+        names = ["events", *(each.name for each in fields(self) if each.name[0] != "_")]
+        return f"StreamStats({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
 
     @property
     def events(self) -> int:
